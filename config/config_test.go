@@ -1,0 +1,146 @@
+package config
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const good = `hostname = "web"
+
+[[interface]]
+name = "eth0"
+addresses = ["10.0.2.15/24"]
+gateway4 = "10.0.2.2"
+
+[quiesce]
+timeout = "3s"
+
+[[service]]
+name = "web"
+exec = ["/usr/bin/webserver", "-listen", ":443"]
+ready = "notify"
+after-restore = [{ exec = ["/usr/bin/hello"] }]
+`
+
+func TestParseGood(t *testing.T) {
+	c, err := Parse("rouse.toml", []byte(good), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if time.Duration(c.Quiesce.Timeout) != 3*time.Second || c.Quiesce.Leftovers != "abort" {
+		t.Errorf("quiesce = %+v, want the file's timeout over the default policy", c.Quiesce)
+	}
+	if s := c.Services[0]; s.Restart != "on-failure" || time.Duration(s.AfterRestore[0].Timeout) != 10*time.Second {
+		t.Errorf("service = %+v, want defaults filled in", s)
+	}
+}
+
+// Every refusal names file, line and key, and says what to write.
+func TestParseRefuses(t *testing.T) {
+	tests := map[string]struct {
+		text string
+		want []string
+	}{
+		"unknown key":       {"hostname = \"a\"\nhostnme = \"b\"\n", []string{"rouse.toml:2: hostnme: no such key", "did you mean hostname?"}},
+		"unknown nested":    {"[quiesce]\n\ntimeot = \"1s\"\n", []string{"rouse.toml:3: quiesce.timeot: no such key", "timeout"}},
+		"unknown in list":   {"[[service]]\nname = \"a\"\nexec = [\"/a\"]\n[[service]]\nname = \"b\"\nexec = [\"/b\"]\nuzer = \"x\"\n", []string{"rouse.toml:7: service.uzer", "did you mean user?"}},
+		"syntax":            {"hostname = \"a\n", []string{"rouse.toml:1"}},
+		"type":              {"hostname = 3\n", []string{"rouse.toml:1", "hostname"}},
+		"bad address":       {"[[interface]]\naddresses = [\"10.0.2.300/24\"]\n", []string{"rouse.toml:2", "10.0.2.300"}},
+		"bad duration":      {"[adjust]\ntimeout = \"soon\"\n", []string{"rouse.toml:2", "soon", "10s"}},
+		"negative duration": {"[adjust]\ntimeout = \"-1s\"\n", []string{"rouse.toml:2", "duration"}},
+		"choice":            {"[quiesce]\nleftovers = \"drop\"\n", []string{"rouse.toml:2: quiesce.leftovers", `"abort", "destroy", "keep"`}},
+		"second service":    {"[[service]]\nname = \"a\"\nexec = [\"/a\"]\n[[service]]\nname = \"b\"\nexec = [\"b\"]\n", []string{"rouse.toml:6: service[1].exec", "absolute"}},
+		"missing exec":      {"[[service]]\nname = \"a\"\n", []string{"rouse.toml:1: service[0].exec", "nothing to run"}},
+		"twice":             {"[[service]]\nname = \"a\"\nexec=[\"/a\"]\n[[service]]\nname = \"a\"\nexec=[\"/a\"]\n", []string{"rouse.toml:5: service[1].name", "twice"}},
+		"after nobody":      {"[[service]]\nname = \"a\"\nexec=[\"/a\"]\nafter=[\"z\"]\n", []string{"rouse.toml:4: service[0].after", `"z"`}},
+		"port":              {"[[service]]\nname = \"a\"\nexec=[\"/a\"]\nready=\"port\"\n", []string{"service[0].ready-port"}},
+		"gateway family":    {"[[interface]]\ngateway4 = \"fe80::1\"\n", []string{"rouse.toml:2: interface[0].gateway4", "not IPv4"}},
+		"allow everything":  {"[[gate.allow]]\n", []string{"rouse.toml:1: gate.allow[0]", "empty rule"}},
+		"hook":              {"[[service]]\nname = \"a\"\nexec=[\"/a\"]\n[[service.before-snapshot]]\nexec = [\"x\"]\n", []string{"rouse.toml:5: service[0].before-snapshot[0].exec"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse("rouse.toml", []byte(tt.text), nil)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			var e *Error
+			if !errors.As(err, &e) || e.Cure == "" {
+				t.Errorf("%v: no *Error with a cure", err)
+			}
+			for _, w := range tt.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("error %q lacks %q", err, w)
+				}
+			}
+		})
+	}
+}
+
+func TestOverrides(t *testing.T) {
+	tests := map[string]struct {
+		set  string
+		got  func(Config) any
+		want any
+		err  string
+	}{
+		"string":    {"quiesce.leftovers=keep", func(c Config) any { return c.Quiesce.Leftovers }, "keep", ""},
+		"duration":  {"quiesce.timeout=250ms", func(c Config) any { return time.Duration(c.Quiesce.Timeout) }, 250 * time.Millisecond, ""},
+		"number":    {"control.vsock=1024", func(c Config) any { return c.Control.Vsock }, uint32(1024), ""},
+		"bool":      {"quiesce.drop-caches=true", func(c Config) any { return c.Quiesce.DropCaches }, true, ""},
+		"unknown":   {"quiesce.nothing=1", nil, nil, "rouse.quiesce.nothing: no such key"},
+		"no value":  {"hostname", nil, nil, "no value"},
+		"list":      {"service.name=x", nil, nil, "cannot be set"},
+		"bad":       {"control.vsock=many", nil, nil, "control.vsock"},
+		"injection": {"hostname=a\nadjust.late=release", nil, nil, "host name"},
+		"choice":    {"adjust.late=never", nil, nil, `"never" is not allowed`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c, err := Parse("rouse.toml", []byte(good), []string{tt.set})
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("error = %v, want %q in it", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := tt.got(c); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestCheckFiles(t *testing.T) {
+	c, err := Parse("rouse.toml", []byte(good), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := CheckFiles("rouse.toml", []byte(good), c, func(path string) error {
+		if path == "/usr/bin/hello" {
+			return errors.New(path + " is not in the image")
+		}
+		return nil
+	})
+	if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), "rouse.toml:15: service[0].after-restore[0].exec: /usr/bin/hello is not in the image") {
+		t.Errorf("errors = %v", errs)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(good), "quiesce.leftovers=keep")
+	f.Add([]byte("[[a\n[b]]\n=\n"), "=")
+	f.Fuzz(func(t *testing.T, text []byte, override string) {
+		c, err := Parse("f", text, []string{override})
+		if err == nil && len(check(&c)) > 0 {
+			t.Errorf("accepted although check objects: %v", check(&c))
+		}
+	})
+}
