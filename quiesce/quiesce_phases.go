@@ -1,0 +1,338 @@
+package quiesce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The phases before a snapshot. Failing in any of them undoes them all: a snapshot that was not
+// prepared is worth nothing, and a guest that stays shut is an outage.
+
+// runQuiesce is the state Quiescing.
+func (m *Machine) runQuiesce(run context.Context) Event {
+	ctx, done := m.interruptible(run)
+	defer done()
+	m.mu.Lock()
+	job := m.job
+	m.mu.Unlock()
+	r := m.newReport("quiesce")
+	err := m.quiescePhases(ctx, r, job)
+	if err == nil {
+		r.finish("ready", "", m.elapsed())
+		m.keep(r)
+		m.emptied = r
+		return EventEmptied
+	}
+	if interrupted(ctx) == EventNewGeneration {
+		// A snapshot was taken in the middle and this is the copy: the adjust takes over as it is.
+		r.finish("superseded", err.Error(), m.elapsed())
+		m.keep(r)
+		m.answer(*r, err)
+		return EventNewGeneration
+	}
+	m.thawing, m.thawCause = r, err
+	if interrupted(ctx) == EventRelease {
+		return EventRelease
+	}
+	return EventFailed
+}
+
+// answer tells the caller of Quiesce how it ended.
+func (m *Machine) answer(r Report, err error) {
+	m.mu.Lock()
+	job := m.job
+	m.job = nil
+	m.mu.Unlock()
+	if job != nil {
+		job.done <- quiesceResult{r, err}
+	}
+}
+
+func (m *Machine) answerEmptied() {
+	if r := m.emptied; r != nil {
+		m.emptied = nil
+		m.answer(*r, nil)
+	}
+}
+
+func (m *Machine) quiescePhases(ctx context.Context, r *Report, job *quiesceJob) error {
+	// First, because hooks may talk to other machines.
+	if err := m.phase(ctx, r, "hooks", m.o.HooksTimeout, m.parts.Services.BeforeSnapshot); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(job.Timeout)
+	for {
+		refilled, err := m.empty(ctx, r, job, deadline)
+		if err != nil {
+			return err
+		}
+		if !refilled {
+			break
+		}
+	}
+	if err := m.phase(ctx, r, "sync", m.o.SyncTimeout, func(ctx context.Context) (any, error) {
+		n, err := m.parts.Filesystems.Freeze(ctx)
+		r.Filesystems = n
+		return nil, err
+	}); err != nil {
+		return err
+	}
+	// A marker of its own, so that the report says when the guest was at rest.
+	return m.phase(ctx, r, "ready", m.o.AdjustTimeout, func(context.Context) (any, error) { return nil, nil })
+}
+
+// empty goes once from hold to frozen. refilled says that something was found in a queue after the
+// gate was shut: a service had read a request and was still about to answer it, so the queues were
+// empty and the work was not done. The way back is to thaw and drain again.
+func (m *Machine) empty(ctx context.Context, r *Report, job *quiesceJob, deadline time.Time) (refilled bool, err error) {
+	gate := func(name string, to GateState) error {
+		return m.phase(ctx, r, name, m.o.AdjustTimeout, func(context.Context) (any, error) {
+			return nil, m.parts.Gate.Set(to)
+		})
+	}
+	// Established flows go on, so that replies and acknowledgements still travel.
+	if err := gate("hold", GateHold); err != nil {
+		return false, err
+	}
+	if err := m.drain(ctx, r, job, deadline); err != nil {
+		return false, err
+	}
+	if err := gate("shut", GateShut); err != nil {
+		return false, err
+	}
+	refilled, err = m.recheck(ctx, r, "barrier")
+	if err != nil || refilled {
+		return refilled, err
+	}
+	// A thread frozen halfway through drawing random bytes would wake with half an old answer.
+	if err := m.phase(ctx, r, "settle", m.o.SettleTimeout, none(m.parts.Services.Settle)); err != nil {
+		return false, err
+	}
+	if err := m.phase(ctx, r, "freeze", m.o.FreezeTimeout, none(m.parts.Services.Freeze)); err != nil {
+		return false, err
+	}
+	// Now nobody can fill anything any more: the one look that proves it.
+	refilled, err = m.recheck(ctx, r, "verify")
+	if err != nil || !refilled {
+		return false, err
+	}
+	return true, m.phase(ctx, r, "refilled", m.o.FreezeTimeout, none(m.parts.Services.Thaw))
+}
+
+// none is a step without detail for the report.
+func none(f func(context.Context) error) func(context.Context) (any, error) {
+	return func(ctx context.Context) (any, error) { return nil, f(ctx) }
+}
+
+// recheck looks at the queues again behind the shut gate. Once the policy has decided at the deadline,
+// nothing is tried again: what is there then is added to the leftovers.
+func (m *Machine) recheck(ctx context.Context, r *Report, name string) (refilled bool, err error) {
+	err = m.phase(ctx, r, name, m.o.AdjustTimeout, func(ctx context.Context) (any, error) {
+		if err := m.parts.Queues.Barrier(); err != nil {
+			return nil, err
+		}
+		busy, err := m.parts.Queues.Busy(ctx)
+		if err != nil || len(busy) == 0 {
+			return nil, err
+		}
+		if len(r.Leftovers)+len(r.Destroyed) > 0 {
+			r.Leftovers = busy
+			return nil, nil
+		}
+		refilled = true
+		return map[string]any{"refilled": busy}, nil
+	})
+	return refilled, err
+}
+
+// drain waits until nothing holds anything, and lets the policy decide at the deadline.
+func (m *Machine) drain(ctx context.Context, r *Report, job *quiesceJob, deadline time.Time) error {
+	// The grace keeps the phase's own deadline from cutting off the policy's work at the drain's.
+	timeout := max(time.Until(deadline), 0) + m.o.AdjustTimeout
+	return m.phase(ctx, r, "drain", timeout, func(ctx context.Context) (any, error) {
+		looks, busy, err := m.untilEmpty(ctx, deadline)
+		detail := map[string]any{"looks": looks}
+		if err != nil || len(busy) == 0 {
+			return detail, err
+		}
+		return detail, m.leftover(ctx, r, job, busy)
+	})
+}
+
+// untilEmpty looks at once, then ever more rarely, so that an idle machine does not wait and a busy one
+// is not slowed by our looking.
+func (m *Machine) untilEmpty(ctx context.Context, deadline time.Time) (looks int, busy []Leftover, err error) {
+	pause := fastLook
+	for {
+		busy, err = m.parts.Queues.Busy(ctx)
+		looks++
+		if err != nil || len(busy) == 0 || !time.Now().Before(deadline) {
+			return looks, busy, err
+		}
+		if err := sleep(ctx, min(pause, time.Until(deadline))); err != nil {
+			return looks, busy, err
+		}
+		pause = min(pause*3/2, 20*time.Millisecond)
+	}
+}
+
+// leftover applies the policy at the drain's deadline.
+func (m *Machine) leftover(ctx context.Context, r *Report, job *quiesceJob, busy []Leftover) error {
+	switch job.Leftovers {
+	case Destroy:
+		left, err := m.parts.Queues.Destroy(ctx, busy)
+		if err != nil {
+			return err
+		}
+		r.Destroyed = append(r.Destroyed, without(busy, left)...)
+		r.Leftovers = left
+		return nil
+	case Keep:
+		r.Leftovers = busy
+		return nil
+	default:
+		r.Leftovers = busy
+		return fmt.Errorf("%d sockets still hold something after %v, the first: %s; give them more time (timeout), or choose leftovers = \"destroy\" or \"keep\"",
+			len(busy), job.Timeout, busy[0])
+	}
+}
+
+// String names a leftover for people.
+func (l Leftover) String() string {
+	s := fmt.Sprintf("%s %s %s -> %s (%d unread, %d unsent; %s)", l.Protocol, l.State, l.Local, l.Remote, l.Unread, l.Unsent, l.Reason)
+	if l.PID != 0 {
+		s += fmt.Sprintf(" of %s[%d]", l.Command, l.PID)
+	}
+	if l.Service != "" {
+		s += " in service " + l.Service
+	}
+	return s
+}
+
+// without is all but those in drop, compared by their handles.
+func without(all, drop []Leftover) []Leftover {
+	gone := map[any]bool{}
+	for _, l := range drop {
+		gone[l.Handle] = true
+	}
+	var rest []Leftover
+	for _, l := range all {
+		if !gone[l.Handle] {
+			rest = append(rest, l)
+		}
+	}
+	return rest
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// runQuiesced is the state Quiesced: the watch looks every millisecond; here only the watchdog runs. It
+// counts the time that the guest ran, not the time that passed: a snapshot resumed a year later must
+// show its new generation before the watchdog believes that nobody came.
+func (m *Machine) runQuiesced(run context.Context) Event {
+	ctx, done := m.interruptible(run)
+	defer done()
+	// Answered only now: the snapshot that the answer sets off must find the state Quiesced.
+	m.answerEmptied()
+	const tick = 10 * fastLook
+	var ran time.Duration
+	for last := time.Now(); ; {
+		if err := sleep(ctx, tick); err != nil {
+			return interrupted(ctx)
+		}
+		now := time.Now()
+		ran += min(now.Sub(last), 2*tick)
+		last = now
+		if m.o.Watchdog > 0 && ran >= m.o.Watchdog {
+			m.look()
+			if e := m.posted(); e != "" {
+				return e
+			}
+			m.thawCause = fmt.Errorf("watchdog: neither a new generation nor a release within %v", m.o.Watchdog)
+			return EventWatchdog
+		}
+	}
+}
+
+// runThaw is the state Thawing: the same machine goes on. Nothing is severed or bumped; what was shut
+// and frozen is as it was before.
+func (m *Machine) runThaw(run context.Context) Event {
+	ctx, done := m.interruptible(run)
+	defer done()
+	r, cause := m.thawing, m.thawCause
+	m.thawing, m.thawCause = nil, nil
+	if r == nil {
+		r = m.newReport("thaw")
+	}
+	reason := ""
+	if cause != nil {
+		reason = cause.Error()
+	}
+	err := m.thawPhases(ctx, r)
+	switch {
+	case interrupted(ctx) == EventNewGeneration:
+		r.finish("superseded", string(EventNewGeneration), m.elapsed())
+	case err != nil:
+		cause = errors.Join(cause, err)
+		r.finish("held", cause.Error(), m.elapsed())
+		m.setReason(cause.Error())
+	case r.Kind == "quiesce":
+		r.finish("aborted", reason, m.elapsed())
+	default:
+		r.finish("open", reason, m.elapsed())
+	}
+	m.keep(r)
+	if r.Kind == "quiesce" {
+		m.answer(*r, cause)
+	}
+	switch r.Outcome {
+	case "superseded":
+		return EventNewGeneration
+	case "held":
+		return EventFailed
+	}
+	return EventThawed
+}
+
+// thawPhases tries each step a few times: a guest that stays frozen because one call failed once would
+// be an outage that rouse itself made.
+func (m *Machine) thawPhases(ctx context.Context, r *Report) error {
+	steps := []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"thaw", func(ctx context.Context) error {
+			return errors.Join(m.parts.Filesystems.Thaw(ctx), m.parts.Services.Thaw(ctx))
+		}},
+		{"open", func(context.Context) error { return m.parts.Gate.Set(GateOpen) }},
+	}
+	for _, s := range steps {
+		var err error
+		for range 3 {
+			if err = m.phase(ctx, r, s.name, m.o.AdjustTimeout, none(s.run)); err == nil || ctx.Err() != nil {
+				break
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) setReason(reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reason = reason
+}
