@@ -1,0 +1,152 @@
+package sockdiag
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options of an Inspector. The zero value looks at the network namespace of the calling thread.
+type Options struct {
+	// ExcludePIDs are processes whose sockets do not count in Busy, nor the far ends of their unix sockets. Nil is the
+	// calling process: what rouse itself says to its own clients must not keep a drain from ending.
+	ExcludePIDs []int
+	// Ignore, if not nil, is asked for each busy socket, owner filled in; true leaves it out of Busy. For management
+	// traffic that the gate lets through. It has no say in Inherited: every twin of a connection must go.
+	Ignore func(*Socket) bool
+	// Withhold names protocols whose diag module is treated as absent, so that what is used in its place can be tested
+	// on a kernel that has it. "all" is every protocol.
+	Withhold []string
+}
+
+// Inspector looks at sockets. Its methods may be called from several goroutines; looks are taken one at a time.
+type Inspector struct {
+	options Options
+
+	mu    sync.Mutex // held for a whole look: the connections and the buffer serve one at a time
+	space *namespace
+	buf   []byte
+}
+
+// New opens the netlink sockets and finds out, once, which protocols the kernel has diagnostics for: asking for an
+// absent one makes the kernel start modprobe, which must not happen between a resume and the opening of the gate.
+func New(o Options) (*Inspector, error) {
+	if o.ExcludePIDs == nil {
+		o.ExcludePIDs = []int{os.Getpid()}
+	}
+	ins := &Inspector{options: o, buf: make([]byte, bufferSize)}
+	space, err := openNamespace(0, o.Withhold, ins.buf)
+	if err != nil {
+		return nil, fmt.Errorf("sockdiag: %w", err)
+	}
+	ins.space = space
+	return ins, nil
+}
+
+// Close releases the netlink sockets.
+func (ins *Inspector) Close() error {
+	ins.mu.Lock()
+	defer ins.mu.Unlock()
+	return ins.space.close()
+}
+
+// Sources names for each protocol where its queues are read, as "tcp: diag".
+func (ins *Inspector) Sources() []string {
+	var out []string
+	for _, s := range ins.space.sources {
+		out = append(out, s.protocol+": "+s.kind)
+	}
+	return out
+}
+
+// Busy returns every socket and queue that still holds something, each with its reason and its owner. The descriptors
+// of processes are read only when there is something to find an owner for.
+func (ins *Inspector) Busy(ctx context.Context) ([]Socket, error) {
+	ins.mu.Lock()
+	defer ins.mu.Unlock()
+	l := look{ins: ins, ctx: ctx}
+	err := l.all(ins.space)
+	if err != nil {
+		return nil, fmt.Errorf("look at sockets: %w", err)
+	}
+	if len(l.found) == 0 {
+		return nil, nil
+	}
+	return ins.attribute(l.found)
+}
+
+// attribute leaves out what does not count and names the owners of the rest.
+func (ins *Inspector) attribute(found []Socket) ([]Socket, error) {
+	own, err := ins.ownInodes()
+	if err != nil {
+		return nil, err
+	}
+	found = slices.DeleteFunc(found, func(s Socket) bool {
+		return s.Inode != 0 && own[s.Inode] || s.peer != 0 && own[s.peer]
+	})
+	if err := fillOwners(found); err != nil {
+		return nil, err
+	}
+	if ins.options.Ignore != nil {
+		found = slices.DeleteFunc(found, func(s Socket) bool { return ins.options.Ignore(&s) })
+	}
+	return found, nil
+}
+
+// ownInodes are the sockets of the excluded processes and the Inspector's own, which hold the very dump that lists them.
+func (ins *Inspector) ownInodes() (map[uint64]bool, error) {
+	own := map[uint64]bool{ins.space.diag.inode: true, ins.space.route.inode: true}
+	for _, pid := range ins.options.ExcludePIDs {
+		err := eachSocket(pid, func(inode uint64) bool { own[inode] = true; return true })
+		if err != nil && !gone(err) {
+			return nil, fmt.Errorf("descriptors of process %d: %w", pid, err)
+		}
+	}
+	return own, nil
+}
+
+// Inherited returns the connections whose far end is outside this machine: TCP in every state but LISTEN, TIME_WAIT and
+// half-open ones among them, and connected UDP. A clone must destroy them before it lets a packet out. Unconnected
+// UDP sockets (QUIC and WireGuard servers) cannot be told from idle ones and are not listed: those services must
+// adjust by themselves. Owners are not looked up.
+//
+// A connection counts as local if its far end is a loopback address, or its own address that this machine has now:
+// after a change of identity the former own address is a stranger's.
+func (ins *Inspector) Inherited(ctx context.Context) ([]Socket, error) {
+	ins.mu.Lock()
+	defer ins.mu.Unlock()
+	l := look{ins: ins, ctx: ctx}
+	if err := l.inherited(ins.space); err != nil {
+		return nil, fmt.Errorf("look at connections: %w", err)
+	}
+	return l.found, nil
+}
+
+// Barrier waits until every packet that was inside the network stack when it was called has landed in a queue that Busy
+// can see, or has left. Releasing a packet socket bound to all protocols goes through synchronize_net
+// (packet_release, net/packet/af_packet.c); without CONFIG_PACKET membarrier's global command waits for the same grace
+// period (kernel/sched/membarrier.c).
+func (ins *Inspector) Barrier() error {
+	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8 // network byte order
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno != 0 {
+			return fmt.Errorf("membarrier: %w", errno)
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("socket packet: %w", err)
+	}
+	if err := unix.Close(fd); err != nil {
+		return fmt.Errorf("close packet socket: %w", err)
+	}
+	return nil
+}
+
+const membarrierGlobal = 1 // MEMBARRIER_CMD_GLOBAL, include/uapi/linux/membarrier.h

@@ -1,0 +1,137 @@
+package sockdiag
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// fillOwners sets PID and Comm of sockets that have an inode. The kernel keeps no link from a socket to its processes,
+// so the descriptors of all processes are read, once for all sockets of a look and only if the look found any. The
+// lowest pid wins: with a listening socket shared by forked workers that is the parent.
+func fillOwners(found []Socket) error {
+	wanted := make(map[uint64][]int, len(found))
+	for i := range found {
+		if found[i].Inode != 0 {
+			wanted[found[i].Inode] = append(wanted[found[i].Inode], i)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	pids, err := processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		comm := ""
+		err := eachSocket(pid, func(inode uint64) bool {
+			at, ok := wanted[inode]
+			if !ok {
+				return true
+			}
+			if comm == "" {
+				comm = commandOf(pid)
+			}
+			for _, i := range at {
+				found[i].PID, found[i].Comm = pid, comm
+			}
+			delete(wanted, inode)
+			return len(wanted) > 0
+		})
+		// A process that has gone, or is not ours to look at, owns nothing that could be named.
+		if err != nil && !gone(err) && !errors.Is(err, unix.EACCES) {
+			return fmt.Errorf("descriptors of process %d: %w", pid, err)
+		}
+		if len(wanted) == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }
+
+// processes lists the numbers in /proc, lowest first, as the kernel gives them.
+func processes() ([]int, error) {
+	d, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list /proc: %w", err)
+	}
+	pids := make([]int, 0, len(names))
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// eachSocket calls f with the inode of each socket that the process has open, until f returns false.
+func eachSocket(pid int, f func(inode uint64) bool) error {
+	return eachDescriptor(pid, func(_ int, target []byte) bool {
+		inode, ok := parseLink(target, "socket:[")
+		return !ok || f(inode)
+	})
+}
+
+// eachDescriptor reads /proc/PID/fd without building strings: a guest may have a million descriptors.
+func eachDescriptor(pid int, f func(fd int, target []byte) bool) error {
+	dir, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	var entries [8192]byte
+	var target [128]byte
+	names := make([]string, 0, 256)
+	for {
+		n, err := unix.ReadDirent(dir, entries[:])
+		if err != nil || n <= 0 {
+			return err
+		}
+		_, _, names = unix.ParseDirent(entries[:n], -1, names[:0])
+		for _, name := range names {
+			n, err := unix.Readlinkat(dir, name, target[:])
+			if err != nil || n < 0 {
+				continue // closed meanwhile
+			}
+			fd, _ := strconv.Atoi(name)
+			if !f(fd, target[:n]) {
+				return nil
+			}
+		}
+	}
+}
+
+// parseLink reads the number out of a link such as "socket:[4711]" or "pipe:[12]".
+func parseLink(target []byte, prefix string) (uint64, bool) {
+	if len(target) <= len(prefix) || string(target[:len(prefix)]) != prefix {
+		return 0, false
+	}
+	var n uint64
+	for _, c := range target[len(prefix):] {
+		if c < '0' || c > '9' {
+			return n, c == ']'
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return 0, false
+}
+
+func commandOf(pid int) string {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(string(b), "\n")
+}
