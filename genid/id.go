@@ -1,0 +1,19 @@
+package genid
+
+import "fmt"
+
+// IDSize is the length of a VMGenID in bytes ("Virtual Machine Generation ID", Microsoft, 2012).
+const IDSize = 16
+
+// ID is a VMGenID as it stands in memory.
+type ID [IDSize]byte
+
+// IsZero says that the bytes are not an id: unreadable memory reads as zeros.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// String writes the id as hypervisors take it on their command lines: the first three groups of a GUID
+// are little-endian in memory.
+func (id ID) String() string {
+	return fmt.Sprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%x-%x",
+		id[3], id[2], id[1], id[0], id[5], id[4], id[7], id[6], id[8:10], id[10:16])
+}
