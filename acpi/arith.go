@@ -1,0 +1,308 @@
+package acpi
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"math/bits"
+)
+
+// run is the type of an operator's function, written out once for the constructors below.
+type runFunc = func(m *machine, f *frame, a []value) (value, error)
+
+var errUnsupported = errors.New("not supported")
+
+func nothing(*machine, *frame, []value) (value, error) { return nil, nil }
+
+func first(_ *machine, _ *frame, a []value) (value, error) { return a[0], nil }
+
+func unsupported(*machine, *frame, []value) (value, error) { return nil, errUnsupported }
+
+func constant(v uint64) runFunc {
+	return func(m *machine, _ *frame, _ []value) (value, error) { return m.integer(v), nil }
+}
+
+// literal: constants wider than this namespace's integers lose their upper half.
+func literal(m *machine, _ *frame, a []value) (value, error) { return m.integer(a[0].(uint64)), nil }
+
+// result stores what an operator computed in its target and yields it.
+func (m *machine) result(target, v value) (value, error) {
+	r, _ := target.(*reference)
+	return v, m.store(r, v)
+}
+
+func binary2(op func(a, b uint64) uint64) runFunc {
+	return func(m *machine, _ *frame, a []value) (value, error) {
+		return m.result(a[2], m.integer(op(a[0].(uint64), a[1].(uint64))))
+	}
+}
+
+func unary(op func(uint64) uint64) runFunc {
+	return func(m *machine, _ *frame, a []value) (value, error) {
+		return m.result(a[1], m.integer(op(a[0].(uint64))))
+	}
+}
+
+// shift: shifting by the width of an integer or more leaves nothing.
+func shift(op func(a uint64, n uint) uint64) runFunc {
+	return func(m *machine, _ *frame, a []value) (value, error) {
+		var v uint64
+		if n := a[1].(uint64); n < uint64(m.width()) {
+			v = m.integer(op(a[0].(uint64), uint(n)))
+		}
+		return m.result(a[2], v)
+	}
+}
+
+func leftBit(v uint64) uint64 { return uint64(bits.Len64(v)) }
+
+func rightBit(v uint64) uint64 {
+	if v == 0 {
+		return 0
+	}
+	return uint64(bits.TrailingZeros64(v)) + 1
+}
+
+var errDivide = errors.New("division by zero")
+
+func (m *machine) opDivide(_ *frame, a []value) (value, error) {
+	x, y := a[0].(uint64), a[1].(uint64)
+	if y == 0 {
+		return nil, errDivide
+	}
+	if _, err := m.result(a[2], x%y); err != nil {
+		return nil, err
+	}
+	return m.result(a[3], x/y)
+}
+
+func (m *machine) opMod(_ *frame, a []value) (value, error) {
+	if a[1].(uint64) == 0 {
+		return nil, errDivide
+	}
+	return m.result(a[2], a[0].(uint64)%a[1].(uint64))
+}
+
+// add is Increment and Decrement.
+func add(n uint64) runFunc {
+	return func(m *machine, _ *frame, a []value) (value, error) {
+		v, err := m.load(a[0].(*reference))
+		if err != nil {
+			return nil, err
+		}
+		i, err := m.toInteger(v)
+		if err != nil {
+			return nil, err
+		}
+		return m.result(a[0], m.integer(i+n))
+	}
+}
+
+func logical(op func(a, b bool) bool) runFunc {
+	return func(m *machine, _ *frame, a []value) (value, error) {
+		return m.truth(op(a[0].(uint64) != 0, a[1].(uint64) != 0)), nil
+	}
+}
+
+func (m *machine) opNot(_ *frame, a []value) (value, error) { return m.truth(a[0].(uint64) == 0), nil }
+
+func compared(op func(c int) bool) runFunc {
+	return func(m *machine, _ *frame, a []value) (value, error) {
+		c, err := m.compareValues(a[0], a[1])
+		return m.truth(err == nil && op(c)), err
+	}
+}
+
+// compareValues converts b to the type of a and compares as LEqual, LGreater and LLess do.
+func (m *machine) compareValues(a, b value) (int, error) {
+	switch x := a.(type) {
+	case uint64:
+		y, err := m.toInteger(b)
+		return cmp.Compare(x, y), err
+	case *blob:
+		convert := m.toBuffer
+		if x.text {
+			convert = m.toText
+		}
+		y, err := convert(b)
+		if err != nil {
+			return 0, err
+		}
+		return bytes.Compare(x.data, y.data), m.step(min(len(x.data), len(y.data)) / 64)
+	}
+	return 0, typeError(a, "an integer, string or buffer")
+}
+
+// opMatch looks for the first element from a start index on that passes two comparisons.
+func (m *machine) opMatch(_ *frame, a []value) (value, error) {
+	l, ok := a[0].(*list)
+	if !ok {
+		return nil, typeError(a[0], "a package")
+	}
+	start := a[5].(uint64)
+	if start >= uint64(len(l.elements)) {
+		return nil, errIndex
+	}
+	for i := int(start); i < len(l.elements); i++ {
+		if err := m.step(1); err != nil {
+			return nil, err
+		}
+		v, err := m.element(l, i)
+		if errors.Is(err, ErrLimit) {
+			return nil, err
+		}
+		if err == nil && m.matches(v, a[1], a[2]) && m.matches(v, a[3], a[4]) {
+			return uint64(i), nil
+		}
+	}
+	return m.integer(^uint64(0)), nil
+}
+
+func (m *machine) matches(element, operator, operand value) bool {
+	o := operator.(uint64)
+	if o == 0 { // MTR: any element passes
+		return true
+	}
+	c, err := m.compareValues(operand, element)
+	switch {
+	case err != nil:
+		return false
+	case o == 1: // MEQ
+		return c == 0
+	case o == 2: // MLE: element <= operand
+		return c >= 0
+	case o == 3: // MLT
+		return c > 0
+	case o == 4: // MGE
+		return c <= 0
+	case o == 5: // MGT
+		return c < 0
+	}
+	return false
+}
+
+// opConcatenate joins two values of the first one's type; two integers make a buffer.
+func (m *machine) opConcatenate(_ *frame, a []value) (value, error) {
+	convert, text := m.toBuffer, false
+	if x, ok := a[0].(*blob); ok && x.text {
+		convert, text = m.toText, true
+	}
+	x, err := convert(a[0])
+	if err != nil {
+		return nil, err
+	}
+	second := a[1]
+	if _, ok := a[0].(uint64); ok {
+		if second, err = box(m.toInteger(second)); err != nil {
+			return nil, err
+		}
+	}
+	y, err := convert(second)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.alloc(blobSize + len(x.data) + len(y.data)); err != nil {
+		return nil, err
+	}
+	return m.result(a[2], &blob{data: append(bytes.Clone(x.data), y.data...), text: text})
+}
+
+// converted makes an operator of a conversion.
+func (m *machine) converted(target value, v *blob, err error) (value, error) {
+	if err != nil {
+		return nil, err
+	}
+	return m.result(target, v)
+}
+
+func (m *machine) opToBuffer(_ *frame, a []value) (value, error) {
+	v, err := m.toBuffer(a[0])
+	return m.converted(a[1], v, err)
+}
+
+func (m *machine) opToHexString(_ *frame, a []value) (value, error) {
+	v, err := m.toHexString(a[0])
+	return m.converted(a[1], v, err)
+}
+
+func (m *machine) opToDecimalString(_ *frame, a []value) (value, error) {
+	v, err := m.toDecimalString(a[0])
+	return m.converted(a[1], v, err)
+}
+
+func (m *machine) opToInteger(_ *frame, a []value) (value, error) {
+	v, err := m.parseInteger(a[0])
+	if err != nil {
+		return nil, err
+	}
+	return m.result(a[1], v)
+}
+
+// opToString makes a string of a buffer up to its first NUL or a given length.
+func (m *machine) opToString(_ *frame, a []value) (value, error) {
+	b, err := m.toBuffer(a[0])
+	if err != nil {
+		return nil, err
+	}
+	n := min(a[1].(uint64), uint64(len(b.data)))
+	data := b.data[:n]
+	if i := bytes.IndexByte(data, 0); i >= 0 {
+		data = data[:i]
+	}
+	v, err := m.newBlob(data, true)
+	return m.converted(a[2], v, err)
+}
+
+// opMid takes a part of a string or buffer; what lies beyond its end is left out.
+func (m *machine) opMid(_ *frame, a []value) (value, error) {
+	b, ok := a[0].(*blob)
+	if !ok {
+		var err error
+		if b, err = m.toText(a[0]); err != nil {
+			return nil, err
+		}
+	}
+	size := uint64(len(b.data))
+	start := min(a[1].(uint64), size)
+	n := min(a[2].(uint64), size-start)
+	v, err := m.newBlob(b.data[start:start+n], b.text)
+	return m.converted(a[3], v, err)
+}
+
+func (m *machine) opFromBCD(_ *frame, a []value) (value, error) {
+	var v, unit uint64 = 0, 1
+	for x := a[0].(uint64); x != 0; x, unit = x>>4, unit*10 {
+		if x&15 > 9 {
+			return nil, fmt.Errorf("%w: %#x is no decimal", errType, a[0])
+		}
+		v += x & 15 * unit
+	}
+	return m.result(a[1], m.integer(v))
+}
+
+func (m *machine) opToBCD(_ *frame, a []value) (value, error) {
+	var v uint64
+	x := a[0].(uint64)
+	for place := 0; x != 0; place, x = place+4, x/10 {
+		if place >= m.width() {
+			return nil, fmt.Errorf("%w: too large for a decimal", errType)
+		}
+		v |= x % 10 << place
+	}
+	return m.result(a[1], v)
+}
+
+func (m *machine) opFatal(_ *frame, a []value) (value, error) {
+	return nil, fmt.Errorf("firmware gave up: type %#x, code %#x, argument %#x", a[0], a[1], a[2])
+}
+
+// amlRevision is what ACPICA 20200925 answers; some firmware compares it.
+const amlRevision = 0x20200925
+
+// opTimer counts units of 100 ns in ACPI; here, every look is 10 us later, so that loops that wait
+// for time to pass end, and every run gives the same.
+func (m *machine) opTimer(*frame, []value) (value, error) {
+	m.timer += 100
+	return m.integer(m.timer), nil
+}
