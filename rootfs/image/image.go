@@ -1,0 +1,166 @@
+// Package image builds, on the host, the image that a guest boots from: an initramfs with rouse as /init.
+//
+// The easy case: [Build] with a [Spec] that names the init binary, the configuration, a kernel's modules and
+// the service's files. No root is needed: ownership and device nodes are only written down, never made.
+//
+// The race: none may show. The same input gives the same bytes, whoever builds, wherever and in whatever
+// order a folder lists its files: entries are sorted, times are Spec.Epoch, inode numbers are counted, and
+// compression runs in one thread. A file that changes while it is read is an error.
+//
+// The mechanism: [New] gathers all entries in one tree (an optional folder first, then what rouse itself
+// needs, each path resolved through the tree's own symbolic links, so that sbin -> usr/sbin works), checks
+// it as the guest would use it, and [Image.WriteCPIO] renders it. Everything that can be wrong with an image is to be
+// found here, with the file's name and what to do about it, and not by a guest that does not boot.
+package image
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// Spec says what goes into an image.
+type Spec struct {
+	Init   string // path of the init binary on the host: a static ELF; becomes /init
+	Config []byte // becomes /etc/rouse.toml; nil: none is written
+	// ModulesDir is a folder with lib/modules/<release> in it, made by depmod; "" if the kernel needs none. Modules
+	// must exist there or be built in; Optional ones are taken if they are there. Both with all they need.
+	ModulesDir        string
+	Release           string // which release, if ModulesDir has several
+	Modules, Optional []string
+	Files             []File   // further files, later ones win; they win over Dir as well
+	Dir               string   // a folder to include whole: types, modes, links, owners as on disk; "" for none
+	KeepIdentity      bool     // keep what [Identity] would strip from Dir
+	Commands          []string // absolute paths in the image that services execute: checked
+	Compress          string   // none, gzip or zstd; "" is zstd. See Formats
+	Arch              string   // GOARCH of the guest; "" is that of Init
+	Epoch             int64    // modification time of everything, seconds since 1970: SOURCE_DATE_EPOCH or 0
+}
+
+// File is one file to add.
+type File struct {
+	Path     string      // absolute, in the image
+	Mode     fs.FileMode // type and permissions; a plain file with Mode 0 is 0644, or as Source has it
+	Source   string      // the host's file with the content, if Data and Link are empty
+	Data     []byte
+	Link     string // target of a symbolic link
+	UID, GID uint32
+}
+
+// Image is a checked tree, ready to be written. Contents are read when it is written.
+type Image struct {
+	tree  *tree
+	epoch int64
+
+	Release  string   // of the modules; "" if there are none
+	Modules  []string // names in load order
+	Stripped []string // paths of Dir that were left out or emptied, see [Identity]
+	Warnings []string // what could not be kept, a sentence each
+}
+
+// Formats are the values of Spec.Compress. The kernel needs CONFIG_RD_GZIP or CONFIG_RD_ZSTD for the others.
+var Formats = []string{"none", "gzip", "zstd"}
+
+// Build writes the image of s to w: [New], then [Image.WriteCPIO].
+func Build(w io.Writer, s Spec) error {
+	i, err := New(s)
+	if err != nil {
+		return err
+	}
+	return i.WriteCPIO(w, s.Compress)
+}
+
+// New gathers and checks an image. The error names the file at fault and a cure.
+func New(s Spec) (*Image, error) {
+	b := &builder{spec: s, image: &Image{tree: newTree(), epoch: s.Epoch}}
+	steps := []func() error{
+		b.addDir,      // first: everything else wins over it
+		b.addSkeleton, // only what Dir has not
+		b.addInit,
+		b.addModules,
+		b.addFiles,
+		b.addConfig,
+		b.check, // last: sees the tree as the guest will
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("image: %w", err)
+		}
+	}
+	return b.image, nil
+}
+
+type builder struct {
+	spec  Spec
+	image *Image
+	arch  string
+}
+
+func (b *builder) warn(format string, args ...any) {
+	b.image.Warnings = append(b.image.Warnings, fmt.Sprintf(format, args...))
+}
+
+// skeleton is the least that programs take for granted. Folders that mounts will cover are here as well: the
+// root may be read-only by then.
+var skeleton = []File{
+	{Path: "/dev", Mode: fs.ModeDir | 0o755},
+	{Path: "/etc", Mode: fs.ModeDir | 0o755},
+	{Path: "/proc", Mode: fs.ModeDir | 0o555},
+	{Path: "/root", Mode: fs.ModeDir | 0o700},
+	{Path: "/run", Mode: fs.ModeDir | 0o755},
+	{Path: "/sys", Mode: fs.ModeDir | 0o555},
+	{Path: "/tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+	{Path: "/var", Mode: fs.ModeDir | 0o755},
+	{Path: "/etc/passwd", Data: []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n")},
+	{Path: "/etc/group", Data: []byte("root:x:0:\ntty:x:5:\nnogroup:x:65534:\n")},
+	{Path: "/etc/hosts", Data: []byte("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")},
+	// Without it the C library and Go ask DNS before /etc/hosts.
+	{Path: "/etc/nsswitch.conf", Data: []byte("passwd: files\ngroup: files\nhosts: files dns\n")},
+}
+
+func (b *builder) addSkeleton() error {
+	for _, f := range skeleton {
+		if b.image.tree.lookup(f.Path) != nil {
+			continue
+		}
+		if err := b.addFile(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addInit adds what the kernel starts, and the two nodes without which it cannot start: a Go program dies before main if
+// descriptors 0 to 2 are closed and /dev/null is missing. Numbers: linux/Documentation/admin-guide/devices.txt.
+func (b *builder) addInit() error {
+	if b.spec.Init == "" {
+		return fmt.Errorf("no init binary is named: give the path of rouse's init")
+	}
+	t := b.image.tree
+	if err := t.put("/dev/console", &entry{mode: modeChar | 0o600, major: 5, minor: 1}); err != nil {
+		return err
+	}
+	if err := t.put("/dev/null", &entry{mode: modeChar | 0o666, major: 1, minor: 3}); err != nil {
+		return err
+	}
+	if err := b.addFile(File{Path: "/init", Mode: 0o755, Source: b.spec.Init}); err != nil {
+		return err
+	}
+	return b.addFile(File{Path: "/sbin/rousectl", Link: "/init"})
+}
+
+func (b *builder) addConfig() error {
+	if b.spec.Config == nil {
+		return nil
+	}
+	return b.addFile(File{Path: "/etc/rouse.toml", Mode: 0o644, Data: b.spec.Config})
+}
+
+func (b *builder) addFiles() error {
+	for _, f := range b.spec.Files {
+		if err := b.addFile(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}

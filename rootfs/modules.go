@@ -1,0 +1,25 @@
+package rootfs
+
+import (
+	"maps"
+	"slices"
+)
+
+// ModuleError says which module could not be loaded and what would help.
+type ModuleError struct {
+	Name string
+	Cure string // what to change; may be ""
+	Err  error
+}
+
+func (e *ModuleError) Error() string {
+	s := "load module " + e.Name + ": " + e.Err.Error()
+	if e.Cure != "" {
+		s += " (" + e.Cure + ")"
+	}
+	return s
+}
+
+func (e *ModuleError) Unwrap() error { return e.Err }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,171 @@
+package rootfs
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Interface is how one NIC is to be set up. The zero value means: bring the first NIC up.
+type Interface struct {
+	// Name finds the NIC if MAC is empty; "" or "first" is the first real one (else the first Ethernet-like one) by
+	// index. If MAC is given as well, the NIC found by it is renamed to Name.
+	Name string
+	// MAC finds the NIC by its present hardware address, in any form that net.ParseMAC takes.
+	MAC string
+	// SetMAC, if not empty, becomes its hardware address: a clone must not keep its twin's.
+	SetMAC string
+	// Addresses are added without duplicate address detection: the host hands them out and knows
+	// what is taken, and a tentative IPv6 address would keep services from binding to it for a second.
+	Addresses []netip.Prefix
+	// Gateway4 and Gateway6 become default routes. One that no address's prefix covers is taken to be on the link.
+	Gateway4, Gateway6 netip.Addr
+	// Routes are further routes over this NIC.
+	Routes []Route
+	// MTU in bytes; 0 leaves it as it is.
+	MTU int
+}
+
+// Route is one static route.
+type Route struct {
+	Destination netip.Prefix
+	Gateway     netip.Addr // the zero Addr: the destination is on the link
+	Metric      int        // lower is preferred; 0 is the kernel's default for the family
+}
+
+// Validate checks what can be checked without a kernel, on the host already. Errors name the field.
+func (i Interface) Validate() error {
+	for _, m := range []struct{ field, text string }{{"mac", i.MAC}, {"set mac", i.SetMAC}} {
+		if _, err := parseMAC(m.text); err != nil {
+			return fmt.Errorf("interface %s: %s %q: want six bytes such as 02:00:00:00:00:01", i, m.field, m.text)
+		}
+	}
+	// include/uapi/linux/if.h: IFNAMSIZ is 16 with the ending zero byte; dev_valid_name refuses the rest.
+	if len(i.Name) > 15 || strings.ContainsAny(i.Name, "/: \t\n") || i.Name == "." || i.Name == ".." {
+		return fmt.Errorf("interface %q: a name has at most 15 bytes and no slash, colon or space", i.Name)
+	}
+	for _, a := range i.Addresses {
+		if !a.IsValid() || a.Addr().IsUnspecified() || a.Addr().IsMulticast() {
+			return fmt.Errorf("interface %s: address %s: want a unicast address with prefix length, such as 10.0.0.2/24", i, a)
+		}
+	}
+	if i.Gateway4.IsValid() && !i.Gateway4.Is4() {
+		return fmt.Errorf("interface %s: gateway4 %s is no IPv4 address", i, i.Gateway4)
+	}
+	if i.Gateway6.IsValid() && !i.Gateway6.Is6() {
+		return fmt.Errorf("interface %s: gateway6 %s is no IPv6 address", i, i.Gateway6)
+	}
+	// IPv4 needs 68 bytes (RFC 791), the largest is what a 16-bit length can say.
+	if i.MTU != 0 && (i.MTU < 68 || i.MTU > 65535) {
+		return fmt.Errorf("interface %s: mtu %d: want 68 to 65535", i, i.MTU)
+	}
+	return i.validateRoutes()
+}
+
+func (i Interface) validateRoutes() error {
+	for _, r := range i.Routes {
+		if !r.Destination.IsValid() {
+			return fmt.Errorf("interface %s: a route has no destination", i)
+		}
+		if r.Gateway.IsValid() && r.Gateway.Is4() != r.Destination.Addr().Is4() {
+			return fmt.Errorf("interface %s: route %s: gateway %s is of the other family", i, r.Destination, r.Gateway)
+		}
+		if r.Metric < 0 {
+			return fmt.Errorf("interface %s: route %s: negative metric %d", i, r.Destination, r.Metric)
+		}
+	}
+	return nil
+}
+
+// String is how errors call the interface.
+func (i Interface) String() string {
+	switch {
+	case i.MAC != "":
+		return i.MAC
+	case i.Name == "":
+		return "first"
+	}
+	return i.Name
+}
+
+// routes are all routes that the interface asks for, default routes included.
+func (i Interface) routes() []Route {
+	out := i.Routes[:len(i.Routes):len(i.Routes)]
+	for _, g := range []netip.Addr{i.Gateway4, i.Gateway6} {
+		if g.IsValid() {
+			out = append(out, Route{Destination: netip.PrefixFrom(unspecified(g), 0), Gateway: g})
+		}
+	}
+	return out
+}
+
+func unspecified(like netip.Addr) netip.Addr {
+	if like.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// covers tells whether gateway lies in the prefix of one of the addresses. Link-local ones are always on the link.
+func (i Interface) covers(gateway netip.Addr) bool {
+	if gateway.IsLinkLocalUnicast() && gateway.Is6() {
+		return true
+	}
+	for _, a := range i.Addresses {
+		if a.Contains(gateway) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseMAC returns nil for "". Only Ethernet's six bytes are accepted.
+func parseMAC(text string) (net.HardwareAddr, error) {
+	if text == "" {
+		return nil, nil
+	}
+	m, err := net.ParseMAC(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(m) != 6 {
+		return nil, fmt.Errorf("%s has %d bytes", text, len(m))
+	}
+	return m, nil
+}
+
+// link is what the choice of a NIC looks at.
+type link struct {
+	name     string
+	index    int
+	mac      net.HardwareAddr
+	loopback bool
+	physical bool // made by a driver for hardware, not by somebody's netlink request
+	ethernet bool
+}
+
+// pick returns the place in links of the NIC that i asks for, or -1. links are in order of their index.
+func (i Interface) pick(links []link) int {
+	mac, _ := parseMAC(i.MAC) // validated
+	first := -1
+	for n, l := range links {
+		switch {
+		case mac != nil:
+			if bytes.Equal(mac, l.mac) && !l.loopback {
+				return n
+			}
+		case i.Name != "" && i.Name != "first":
+			if l.name == i.Name {
+				return n
+			}
+		case l.loopback || !l.ethernet:
+		case l.physical:
+			return n
+		case first < 0:
+			first = n
+		}
+	}
+	return first
+}
