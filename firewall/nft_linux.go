@@ -1,0 +1,384 @@
+package firewall
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// nft is the first rung: one table per family, replaced whole in one batch.
+//
+// A batch deletes the tables of ours that there are and builds the new ones;
+// the kernel makes both take effect at one instant, by one store to the
+// generation that every packet looks at (nf_tables_commit, net/netfilter/
+// nf_tables_api.c). So a switch is atomic from any state, a tampered one too,
+// and an open gate is one without a table: no hook, no cost.
+type nft struct {
+	sock     *netlinkSocket
+	caps     capabilities
+	families []string
+	tracked  *conntrackCount
+	variants []variant
+}
+
+// variant is one thing that we may have set: a state, and what stands in the
+// kernel then. Hold has two, for it asks conntrack only where that runs.
+type variant struct {
+	state     State
+	conntrack bool
+	tables    []compiledTable
+	batch     []byte
+	last      uint32 // sequence number of the message that asks for an acknowledgement
+}
+
+type compiledTable struct {
+	family string
+	chains []compiledChain
+}
+
+type compiledChain struct {
+	chain
+	rules [][]expression
+}
+
+// expression is one nftables expression and its canonical bytes.
+type expression struct {
+	value expr.Any
+	bytes []byte
+}
+
+func newNft(caps capabilities, allow []Allow) (*nft, error) {
+	sock, err := openNetlink(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, describe(err, "open netfilter socket")
+	}
+	n := &nft{sock: sock, caps: caps, families: []string{"inet"}, tracked: openConntrackCount()}
+	if caps.arp {
+		n.families = append(n.families, "arp")
+	}
+	if caps.bridge {
+		n.families = append(n.families, "bridge")
+	}
+	if err := n.compile(allow); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// compile prepares every batch, so that Set only sends.
+func (n *nft) compile(allow []Allow) error {
+	for _, v := range []variant{{state: Open}, {state: Shut}, {state: Hold}, {state: Hold, conntrack: true}} {
+		if v.conntrack && !n.caps.conntrack {
+			continue
+		}
+		caps := n.caps
+		caps.conntrack = v.conntrack
+		tables, err := compilePlan(planFor(v.state, caps, allow))
+		if err != nil {
+			return err
+		}
+		v.tables = tables
+		v.batch, v.last = compileBatch(n.families, tables)
+		n.variants = append(n.variants, v)
+	}
+	return nil
+}
+
+func (n *nft) set(s State) error {
+	v := n.variant(s)
+	return describe(n.sock.transact(v.batch, v.last), "nftables batch for %v", s)
+}
+
+// variant picks what to set. Whether conntrack runs is asked at each hold: a
+// service may have begun to use it since.
+func (n *nft) variant(s State) *variant {
+	ct := s == Hold && n.caps.conntrack && n.tracked.running()
+	i := slices.IndexFunc(n.variants, func(v variant) bool { return v.state == s && v.conntrack == ct })
+	return &n.variants[i]
+}
+
+// readTries bounds how often a reading is begun again because somebody changed
+// a ruleset, ours or another, meanwhile.
+const readTries = 8
+
+var errTorn = errors.New("ruleset kept changing while it was read")
+
+func (n *nft) state() (State, error) {
+	for range readTries {
+		before, err := n.generation()
+		if err != nil {
+			return Open, describe(err, "read nftables generation")
+		}
+		s, err := n.read()
+		after, genErr := n.generation()
+		if genErr == nil && before == after && !errors.Is(err, errTorn) {
+			return s, err
+		}
+	}
+	return Open, errTorn
+}
+
+func (n *nft) read() (State, error) {
+	found := make(map[string]*liveTable, len(n.families))
+	for _, f := range n.families {
+		t, err := n.readTable(f)
+		if err != nil {
+			return Open, describe(err, "read table %s %s", f, TableName)
+		}
+		if t != nil {
+			found[f] = t
+		}
+	}
+	if len(found) == 0 {
+		return Open, nil
+	}
+	var why error
+	for i := range n.variants {
+		v := &n.variants[i]
+		err := n.compare(v, found)
+		if err == nil {
+			return v.state, nil
+		}
+		if v.state == Shut {
+			why = err
+		}
+	}
+	return Open, fmt.Errorf("%w: it is not shut: %w", ErrTampered, why)
+}
+
+// compare says how the kernel's tables differ from a variant's.
+func (n *nft) compare(v *variant, found map[string]*liveTable) error {
+	if len(found) != len(v.tables) {
+		return fmt.Errorf("%d of %d tables are there", len(found), len(v.tables))
+	}
+	for _, want := range v.tables {
+		live := found[want.family]
+		if live == nil {
+			return fmt.Errorf("table %s %s is missing", want.family, TableName)
+		}
+		if err := n.compareTable(want, live); err != nil {
+			return describe(err, "table %s %s", want.family, TableName)
+		}
+	}
+	return nil
+}
+
+func (n *nft) compareTable(want compiledTable, live *liveTable) error {
+	if live.flags != 0 {
+		return fmt.Errorf("flags %#x are set", live.flags)
+	}
+	if int(live.use) != len(want.chains) {
+		return fmt.Errorf("holds %d chains and sets, want %d", live.use, len(want.chains))
+	}
+	family := protocolNumbers[want.family]
+	for _, c := range want.chains {
+		if err := sameRules(family, live.rules[c.name], c.rules); err != nil {
+			return describe(err, "chain %s", c.name)
+		}
+		if err := n.compareChain(want.family, c.chain); err != nil {
+			return describe(err, "chain %s", c.name)
+		}
+	}
+	return nil
+}
+
+// Close leaves the tables as they are.
+func (n *nft) Close() error {
+	n.tracked.Close()
+	return n.sock.Close()
+}
+
+func compilePlan(p plan) ([]compiledTable, error) {
+	var tables []compiledTable
+	for _, t := range p {
+		ct := compiledTable{family: t.family}
+		for _, c := range t.chains {
+			cc := compiledChain{chain: c}
+			for _, r := range c.rules {
+				es, err := compileExpressions(protocolNumbers[t.family], r)
+				if err != nil {
+					return nil, describe(err, "compile %q", r)
+				}
+				cc.rules = append(cc.rules, es)
+			}
+			ct.chains = append(ct.chains, cc)
+		}
+		tables = append(tables, ct)
+	}
+	return tables, nil
+}
+
+func compileExpressions(family byte, r rule) ([]expression, error) {
+	var es []expression
+	for _, value := range compileRule(r) {
+		b, err := expr.Marshal(family, value)
+		if err != nil {
+			return nil, err
+		}
+		es = append(es, expression{value, b})
+	}
+	return es, nil
+}
+
+// compileBatch builds what replaces our tables in all families by these. To
+// add a table before it is deleted makes the deletion succeed whether or not
+// it was there.
+func compileBatch(families []string, tables []compiledTable) ([]byte, uint32) {
+	b := &nftBatch{}
+	b.control(unix.NFNL_MSG_BATCH_BEGIN)
+	for _, f := range families {
+		b.object(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, f)
+		b.str(unix.NFTA_TABLE_NAME, TableName)
+		b.object(unix.NFT_MSG_DELTABLE, 0, f)
+		b.str(unix.NFTA_TABLE_NAME, TableName)
+	}
+	for _, t := range tables {
+		b.table(t)
+	}
+	last := b.acknowledge()
+	b.control(unix.NFNL_MSG_BATCH_END)
+	return b.finish(), last
+}
+
+// nftBatch writes nf_tables messages (include/uapi/linux/netfilter/nf_tables.h).
+type nftBatch struct {
+	encoder
+	seq uint32
+}
+
+// control begins or ends the batch.
+func (b *nftBatch) control(typ uint16) {
+	head := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
+	b.seq++
+	b.message(typ, unix.NLM_F_REQUEST, b.seq, head)
+}
+
+func (b *nftBatch) object(typ, flags uint16, family string) {
+	b.seq++
+	b.message(nftType(typ), unix.NLM_F_REQUEST|flags, b.seq, nftHead(family))
+}
+
+// acknowledge asks for an answer to the message being built.
+func (b *nftBatch) acknowledge() uint32 {
+	at := b.b[b.start+6:]
+	binary.NativeEndian.PutUint16(at, binary.NativeEndian.Uint16(at)|unix.NLM_F_ACK)
+	return b.seq
+}
+
+func (b *nftBatch) table(t compiledTable) {
+	b.object(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, t.family)
+	b.str(unix.NFTA_TABLE_NAME, TableName)
+	for _, c := range t.chains {
+		b.chain(t.family, c.chain)
+		for _, r := range c.rules {
+			b.rule(t.family, c.name, r)
+		}
+	}
+}
+
+func (b *nftBatch) chain(family string, c chain) {
+	b.object(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, family)
+	b.str(unix.NFTA_CHAIN_TABLE, TableName)
+	b.str(unix.NFTA_CHAIN_NAME, c.name)
+	b.nest(unix.NFTA_CHAIN_HOOK, func() {
+		b.be32(unix.NFTA_HOOK_HOOKNUM, hookNumbers[family][c.hook])
+		b.be32(unix.NFTA_HOOK_PRIORITY, uint32(int32(c.priority)))
+	})
+	b.be32(unix.NFTA_CHAIN_POLICY, nfAccept)
+	b.str(unix.NFTA_CHAIN_TYPE, "filter")
+}
+
+func (b *nftBatch) rule(family, chain string, es []expression) {
+	b.object(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, family)
+	b.str(unix.NFTA_RULE_TABLE, TableName)
+	b.str(unix.NFTA_RULE_CHAIN, chain)
+	b.nest(unix.NFTA_RULE_EXPRESSIONS, func() {
+		for _, e := range es {
+			b.attr(unix.NFTA_LIST_ELEM|nlNested, e.bytes)
+		}
+	})
+}
+
+// nfAccept is NF_ACCEPT, include/uapi/linux/netfilter.h.
+const nfAccept = 1
+
+func nftType(typ uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | typ }
+
+// nftHead is struct nfgenmsg: family, version, resource.
+func nftHead(family string) []byte {
+	return []byte{protocolNumbers[family], unix.NFNETLINK_V0, 0, 0}
+}
+
+// sameRules compares a chain's rules, expression by expression.
+func sameRules(family byte, live [][]byte, want [][]expression) error {
+	if len(live) != len(want) {
+		return fmt.Errorf("%d rules, want %d", len(live), len(want))
+	}
+	for i := range want {
+		if !sameExpressions(family, live[i], want[i]) {
+			return fmt.Errorf("rule %d is another", i+1)
+		}
+	}
+	return nil
+}
+
+// sameExpressions decodes what the kernel lists into the type that is expected
+// there and encodes it again: the kernel lists attributes in its own order and
+// adds some. An expression of any other kind differs by its name.
+func sameExpressions(family byte, live []byte, want []expression) bool {
+	i := 0
+	err := attributes(live, func(_ uint16, elem []byte) error {
+		if i >= len(want) || !sameExpression(family, elem, want[i]) {
+			return ErrTampered
+		}
+		i++
+		return nil
+	})
+	return err == nil && i == len(want)
+}
+
+func sameExpression(family byte, elem []byte, want expression) bool {
+	name := attribute(elem, unix.NFTA_EXPR_NAME)
+	if !bytes.Equal(name, attribute(want.bytes, unix.NFTA_EXPR_NAME)) {
+		return false
+	}
+	got := newLike(want.value)
+	if err := expr.Unmarshal(family, attribute(elem, unix.NFTA_EXPR_DATA), got); err != nil {
+		return false
+	}
+	b, err := expr.Marshal(family, got)
+	return err == nil && bytes.Equal(b, want.bytes)
+}
+
+// newLike gives an empty expression of the same type.
+func newLike(e expr.Any) expr.Any {
+	switch e.(type) {
+	case *expr.Meta:
+		return &expr.Meta{}
+	case *expr.Cmp:
+		return &expr.Cmp{}
+	case *expr.Payload:
+		return &expr.Payload{}
+	case *expr.Bitwise:
+		return &expr.Bitwise{}
+	case *expr.Ct:
+		return &expr.Ct{}
+	case *expr.Verdict:
+		return &expr.Verdict{}
+	}
+	panic(fmt.Sprintf("firewall: nothing like %T", e))
+}
+
+func (n *nft) coverage() Coverage {
+	c := Coverage{IPv4: true, IPv6: true, Forwarded: true, ARP: n.caps.arp, Bridged: n.caps.bridge, HoldTCP: "SYN without ACK, both directions"}
+	if n.caps.conntrack {
+		c.HoldUDP = "conntrack's new flows, both directions, where something tracks already"
+	}
+	return c
+}
