@@ -2,14 +2,10 @@ package sockdiag
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
 )
-
-// ErrTorn is returned when the kernel said of one dump, again and again, that it changed while it was taken.
-var ErrTorn = errors.New("table changed during every dump")
 
 const (
 	// bufferSize holds the largest answer: netlink_dump makes buffers of 32 KiB at most (net/netlink/af_netlink.c).

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,7 @@ type Inspector struct {
 	mu    sync.Mutex // held for a whole look: the connections and the buffer serve one at a time
 	space *namespace
 	buf   []byte
+	since map[identity]time.Time // when what the last look found was first found
 }
 
 // New opens the netlink sockets and finds out, once, which protocols the kernel has diagnostics for: asking for an
@@ -75,9 +77,17 @@ func (ins *Inspector) Busy(ctx context.Context) ([]Socket, error) {
 		return nil, fmt.Errorf("look at sockets: %w", err)
 	}
 	if len(l.found) == 0 {
+		ins.since = nil
 		return nil, nil
 	}
 	return ins.attribute(l.found)
+}
+
+// Wait looks at once, and again with pauses, until nothing is held any more: two looks in a row found nothing. If ctx
+// ends first it returns what is left, and an error that wraps ctx's.
+func (ins *Inspector) Wait(ctx context.Context, o WaitOptions) (left []Socket, err error) {
+	w := waiter{look: ins.Busy, now: time.Now, after: time.After}
+	return w.wait(ctx, o)
 }
 
 // attribute leaves out what does not count and names the owners of the rest.
@@ -95,7 +105,32 @@ func (ins *Inspector) attribute(found []Socket) ([]Socket, error) {
 	if ins.options.Ignore != nil {
 		found = slices.DeleteFunc(found, func(s Socket) bool { return ins.options.Ignore(&s) })
 	}
+	ins.age(found)
 	return found, nil
+}
+
+// identity tells sockets apart from one look to the next.
+type identity struct {
+	cookie, inode, netns uint64
+	name                 string
+}
+
+// age sets Since, and remembers only what was found now.
+func (ins *Inspector) age(found []Socket) {
+	now, since := time.Now(), make(map[identity]time.Time, len(found))
+	for i := range found {
+		s := &found[i]
+		key := identity{cookie: s.Cookie, inode: s.Inode, netns: s.Netns}
+		if s.Cookie == 0 && s.Inode == 0 {
+			key.name = s.Protocol + s.Interface + s.Local + s.Remote
+		}
+		first, ok := ins.since[key]
+		if !ok {
+			first = now
+		}
+		s.Since, since[key] = first, first
+	}
+	ins.since = since
 }
 
 // ownInodes are the sockets of the excluded processes and the Inspector's own, which hold the very dump that lists them.

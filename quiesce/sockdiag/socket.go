@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Socket is one socket, or one other queue of the kernel, and what it holds.
@@ -29,6 +30,8 @@ type Socket struct {
 	Comm      string `json:"command,omitempty"`   // that process's name, at most 15 bytes
 	Interface string `json:"interface,omitempty"` // qdisc rows
 	Reason    string `json:"reason,omitempty"`    // why it counts
+
+	Since time.Time `json:"since,omitzero"` // when this Inspector first found it busy; Busy and Wait only
 
 	family uint8    // AF_*
 	proto  uint16   // IPPROTO_*, for Destroy
