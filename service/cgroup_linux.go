@@ -1,0 +1,254 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroup is one directory of the cgroup v2 tree (Documentation/admin-guide/cgroup-v2.rst). Its path
+// never changes; the rest is used by one goroutine at a time.
+type cgroup struct {
+	path   string
+	dir    *os.File // for clone3 with CLONE_INTO_CGROUP (Linux 5.7)
+	killed bool     // since the directory was made
+}
+
+// makeCgroup makes the directory, or takes over one that an earlier run left.
+func makeCgroup(path string) (*cgroup, error) {
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("cgroup %s: %w", path, err)
+	}
+	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cgroup %s: %w", path, err)
+	}
+	return &cgroup{path: path, dir: dir}, nil
+}
+
+// checkCgroup2 tells a cgroup v2 directory from one of v1 and from none, before anything is made.
+func checkCgroup2(path string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return fmt.Errorf("cgroup %s: %w", path, err)
+	}
+	if int64(st.Type) != unix.CGROUP2_SUPER_MAGIC {
+		return fmt.Errorf("cgroup %s: not a cgroup v2 file system (mount -t cgroup2)", path)
+	}
+	return nil
+}
+
+// fd is for SysProcAttr.CgroupFD.
+func (c *cgroup) fd() int { return int(c.dir.Fd()) }
+
+func (c *cgroup) close() { c.dir.Close() }
+
+// remove deletes the directory and those below it; it fails while a process is inside.
+func (c *cgroup) remove() error {
+	c.close()
+	return removeTree(c.path)
+}
+
+func removeTree(path string) error {
+	for _, sub := range subgroups(path) {
+		if err := removeTree(sub); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(path); err != nil && !missing(err) {
+		return fmt.Errorf("remove cgroup: %w", err)
+	}
+	return nil
+}
+
+func subgroups(path string) []string {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil
+	}
+	var dirs []string
+	for _, e := range entries {
+		if e.IsDir() {
+			dirs = append(dirs, filepath.Join(path, e.Name()))
+		}
+	}
+	return dirs
+}
+
+// eachID calls do for every number in file ("cgroup.procs" or "cgroup.threads") of path and of all
+// cgroups below it. A cgroup that vanishes while we walk has no processes, so that is no error.
+func eachID(path, file string, do func(id int)) {
+	data, err := os.ReadFile(filepath.Join(path, file))
+	if err != nil {
+		return
+	}
+	for len(data) > 0 {
+		line := data
+		if i := bytes.IndexByte(data, '\n'); i >= 0 {
+			line, data = data[:i], data[i+1:]
+		} else {
+			data = nil
+		}
+		// 0 stands for a process outside of our pid namespace.
+		if id, err := strconv.Atoi(string(line)); err == nil && id > 0 {
+			do(id)
+		}
+	}
+	for _, sub := range subgroups(path) {
+		eachID(sub, file, do)
+	}
+}
+
+// renew replaces a directory in which kill was used. Each write to cgroup.kill changes the
+// cgroup's kill_seq, and a child that clone3 puts into a cgroup whose kill_seq is not that of its
+// parent's cgroup is killed at birth (kernel/cgroup/cgroup.c, cgroup_css_set_fork takes the
+// parent's, cgroup_post_fork compares; seen on Linux 6.18): a killed cgroup cannot be used again.
+func (c *cgroup) renew() error {
+	if !c.killed {
+		return nil
+	}
+	if err := removeTree(c.path); err != nil {
+		return err
+	}
+	fresh, err := makeCgroup(c.path)
+	if err != nil {
+		return err
+	}
+	c.close()
+	c.dir, c.killed = fresh.dir, false
+	return nil
+}
+
+// kill ends every process below c at once, frozen ones too.
+func (c *cgroup) kill() error {
+	c.killed = true
+	err := os.WriteFile(filepath.Join(c.path, "cgroup.kill"), []byte("1"), 0)
+	if !missing(err) {
+		if err != nil {
+			return fmt.Errorf("kill cgroup: %w", err)
+		}
+		return nil
+	}
+	return c.killEach()
+}
+
+// killEach is for kernels before 5.14, which have no cgroup.kill. Frozen processes cannot fork away
+// from us; SIGKILL ends them although they are frozen.
+func (c *cgroup) killEach() error {
+	freeze := filepath.Join(c.path, "cgroup.freeze")
+	if err := os.WriteFile(freeze, []byte("1"), 0); err != nil {
+		return fmt.Errorf("kill cgroup: %w", err)
+	}
+	eachID(c.path, "cgroup.procs", func(pid int) { _ = unix.Kill(pid, unix.SIGKILL) })
+	if err := os.WriteFile(freeze, []byte("0"), 0); err != nil {
+		return fmt.Errorf("kill cgroup: %w", err)
+	}
+	return nil
+}
+
+// populated tells whether any process is left below c, zombies not counted.
+func (c *cgroup) populated() (bool, error) {
+	data, err := os.ReadFile(filepath.Join(c.path, "cgroup.events"))
+	if err != nil {
+		return false, fmt.Errorf("cgroup events: %w", err)
+	}
+	return eventOn(data, "populated"), nil
+}
+
+// waitEmpty waits until no process is left below c.
+func (c *cgroup) waitEmpty(ctx context.Context) error {
+	e, err := openEvents(c.path)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	return e.wait(ctx, "populated", false)
+}
+
+// reap kills whatever is still in c, waits until it is gone, and makes c fit for the next start.
+func (c *cgroup) reap(ctx context.Context) error {
+	busy, err := c.populated()
+	if err == nil && busy {
+		err = c.kill()
+	}
+	if err == nil && c.killed {
+		err = c.waitEmpty(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return c.renew()
+}
+
+// events is an open cgroup.events file, which poll(2) reports as POLLPRI when a value changed.
+type events struct{ f *os.File }
+
+func openEvents(path string) (*events, error) {
+	f, err := os.Open(filepath.Join(path, "cgroup.events"))
+	if err != nil {
+		return nil, fmt.Errorf("cgroup events: %w", err)
+	}
+	return &events{f: f}, nil
+}
+
+func (e *events) close() { e.f.Close() }
+
+// is reads the state of key anew.
+func (e *events) is(key string) (bool, error) {
+	var buf [128]byte
+	n, err := unix.Pread(int(e.f.Fd()), buf[:], 0)
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", e.f.Name(), err)
+	}
+	return eventOn(buf[:n], key), nil
+}
+
+// pollSlice bounds how long poll(2) sleeps before ctx is looked at; a change of state ends it at
+// once, so it is no delay.
+const pollSlice = 50 * time.Millisecond
+
+// wait returns when key has the value want. kernfs compares its event counter with that of the
+// last read (fs/kernfs/file.c, kernfs_generic_poll), so reading before polling misses nothing.
+func (e *events) wait(ctx context.Context, key string, want bool) error {
+	for {
+		on, err := e.is(key)
+		if err != nil || on == want {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		slice := pollSlice
+		if deadline, ok := ctx.Deadline(); ok {
+			slice = min(slice, max(time.Until(deadline), time.Millisecond))
+		}
+		fds := [1]unix.PollFd{{Fd: int32(e.f.Fd()), Events: unix.POLLPRI}}
+		if _, err := unix.Poll(fds[:], int(slice.Milliseconds())); err != nil && err != unix.EINTR {
+			return fmt.Errorf("poll %s: %w", e.f.Name(), err)
+		}
+	}
+}
+
+// eventOn finds "key 1" in the flat keyed format of cgroup.events, without allocating.
+func eventOn(data []byte, key string) bool {
+	for len(data) > len(key)+1 {
+		end := bytes.IndexByte(data, '\n')
+		line := data
+		if end >= 0 {
+			line, data = data[:end], data[end+1:]
+		} else {
+			data = nil
+		}
+		if len(line) == len(key)+2 && string(line[:len(key)]) == key && line[len(key)] == ' ' {
+			return line[len(key)+1] == '1'
+		}
+	}
+	return false
+}

@@ -1,0 +1,56 @@
+package service
+
+import (
+	"testing"
+	"testing/fstest"
+)
+
+func FuzzParseStat(f *testing.F) {
+	f.Add([]byte("42 (a ) (b) S 7 42 42 0 -1 4194560 100 0"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if s, err := parseStat(data); err == nil && s.state == 0 {
+			t.Error("no state and no error")
+		}
+	})
+}
+
+func FuzzParseCall(f *testing.F) {
+	f.Add([]byte("running\n"))
+	f.Add([]byte("-1 0x7ffc 0x7f\n"))
+	f.Add([]byte("232 0x5 0x1 0x1 0 0 0 0x7 0x8\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if c, err := parseCall(data); err == nil && c.nr < callRunning {
+			t.Errorf("number %d", c.nr)
+		}
+	})
+}
+
+func FuzzParseMessage(f *testing.F) {
+	f.Add([]byte("READY=1\nSTATUS=x\nMAINPID=3\nWATCHDOG_USEC=99999999999999999999"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m := parseMessage(data)
+		if m.extend < 0 || m.watchdogEvery < 0 || m.mainPID < 0 || m.mainPID == 1 || len(m.status) > 3*256 {
+			t.Errorf("%+v", m)
+		}
+	})
+}
+
+func FuzzListenInodes(f *testing.F) {
+	f.Add([]byte("0: 0100007F:1F90 00000000:0000 0A 0:0 0:0 0 0 0 4711 1"), uint16(8080))
+	f.Fuzz(func(t *testing.T, data []byte, port uint16) { listenInodes(data, port) })
+}
+
+func FuzzLookupAccount(f *testing.F) {
+	f.Add([]byte("root:x:0:0:root:/root:/bin/sh"), []byte("g:x:1:root"), "root", "g")
+	f.Fuzz(func(t *testing.T, passwd, group []byte, user, g string) {
+		etc := fstest.MapFS{"passwd": {Data: passwd}, "group": {Data: group}}
+		if a, err := lookupAccount(etc, user, g); err == nil && (a.uid > maxID || a.gid > maxID || a.home == "") {
+			t.Errorf("%+v", a)
+		}
+	})
+}
+
+func FuzzEventOn(f *testing.F) {
+	f.Add([]byte("populated 1\nfrozen 0\n"))
+	f.Fuzz(func(t *testing.T, data []byte) { eventOn(data, "frozen") })
+}

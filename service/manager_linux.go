@@ -1,0 +1,342 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options are what a Manager needs from outside.
+type Options struct {
+	// CgroupRoot is a directory of a cgroup v2 file system in which the Manager makes "services" and
+	// "hooks". Without one Start fails: unfrozen services would make a snapshot unsafe.
+	CgroupRoot string
+	Reaper     *Reaper
+	Log        func(format string, args ...any)  // may be nil
+	Output     func(service string, line []byte) // each line that a service prints; may be nil, may be slow
+	OnChange   func(Status)                      // after each change of a state; must not block; may be nil
+	RunDir     string                            // for notify sockets; "/run/rouse" if empty
+	Etc        fs.FS                             // holds passwd and group; /etc if nil
+	LogBytes   int                               // kept per service; DefaultLogBytes if 0
+	Listening  func(pid int, port uint16) bool   // instead of /proc/net/tcp for Ready "port"; may be nil
+}
+
+// Manager runs a set of services. All methods may be called at any time from any goroutine.
+type Manager struct {
+	o      Options
+	units  []*unit // in start order
+	byName map[string]*unit
+
+	prepareMu sync.Mutex
+	services  *cgroup // parent of all services' cgroups: what Freeze freezes
+	hooks     *cgroup // parent of the hooks' cgroups, which run on while services are frozen
+	freezer   *freezer
+	base      string // path of services as /proc/PID/cgroup prints it
+
+	spawns spawnGate
+
+	now    func() time.Time
+	jitter func(time.Duration) time.Duration
+}
+
+var errNotStarted = errors.New("services were not started")
+
+// New checks specs and plans the order. It starts nothing and changes nothing in the system.
+func New(o Options, specs []Spec) (*Manager, error) {
+	if o.Etc == nil {
+		o.Etc = os.DirFS("/etc")
+	}
+	if o.RunDir == "" {
+		o.RunDir = "/run/rouse"
+	}
+	if o.LogBytes == 0 {
+		o.LogBytes = DefaultLogBytes
+	}
+	plan, err := order(specs)
+	for _, s := range specs {
+		err = errors.Join(err, s.check())
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{o: o, byName: make(map[string]*unit), now: time.Now, jitter: jitter}
+	m.spawns.changed = make(chan struct{})
+	for _, i := range plan {
+		s := specs[i].withDefaults()
+		who, err := lookupAccount(o.Etc, s.User, s.Group)
+		if err != nil {
+			return nil, fmt.Errorf("service %s: %w", s.Name, err)
+		}
+		u := &unit{m: m, spec: s, who: who}
+		u.st = Status{Name: s.Name, State: Waiting, Since: m.now()}
+		m.units = append(m.units, u)
+		m.byName[s.Name] = u
+	}
+	return m, nil
+}
+
+// jitter returns d changed by up to a quarter either way, so that what failed together does not
+// come back together. Nothing secret depends on this generator, which clones share.
+func jitter(d time.Duration) time.Duration {
+	if d < 4 {
+		return d
+	}
+	return d - d/4 + rand.N(d/2)
+}
+
+func (m *Manager) logf(format string, args ...any) {
+	if m.o.Log != nil {
+		m.o.Log(format, args...)
+	}
+}
+
+// prepare makes the cgroups and all that a service needs besides its process, once.
+func (m *Manager) prepare() error {
+	m.prepareMu.Lock()
+	defer m.prepareMu.Unlock()
+	if m.freezer != nil {
+		return nil
+	}
+	if m.o.CgroupRoot == "" {
+		return errors.New("start services: no cgroup v2 hierarchy; without it nothing can be frozen for a snapshot")
+	}
+	if m.o.Reaper == nil {
+		return errors.New("start services: no Reaper")
+	}
+	if err := checkCgroup2(m.o.CgroupRoot); err != nil {
+		return err
+	}
+	var err error
+	if m.services, err = makeCgroup(filepath.Join(m.o.CgroupRoot, "services")); err != nil {
+		return err
+	}
+	if m.hooks, err = makeCgroup(filepath.Join(m.o.CgroupRoot, "hooks")); err != nil {
+		return err
+	}
+	m.base = cgroupPath(m.services.path)
+	for _, u := range m.units {
+		if err := u.prepare(); err != nil {
+			return fmt.Errorf("service %s: %w", u.spec.Name, err)
+		}
+	}
+	m.freezer, err = openFreezer(m.services.path)
+	return err
+}
+
+// cgroupPath turns a path below a cgroup2 mount into the form of /proc/PID/cgroup, which is relative to the
+// root of the caller's cgroup namespace: the part below the mount point.
+func cgroupPath(path string) string {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return ""
+	}
+	best, result := 0, ""
+	for _, line := range strings.Split(string(data), "\n") {
+		// id parent dev root mountpoint options... - type source superoptions
+		left, right, ok := strings.Cut(line, " - ")
+		f := strings.Fields(left)
+		if !ok || len(f) < 5 || !strings.HasPrefix(right, "cgroup2 ") {
+			continue
+		}
+		root, at := f[3], f[4]
+		if rest, ok := strings.CutPrefix(path, at); ok && len(at) > best && (rest == "" || rest[0] == '/') {
+			best, result = len(at), filepath.Join(root, rest)
+		}
+	}
+	return result
+}
+
+// Start starts all services, each as soon as those that it comes after are ready, and waits until
+// all are ready. The error names each service that is not and why; the others go on.
+func (m *Manager) Start(ctx context.Context) error {
+	if err := m.prepare(); err != nil {
+		return err
+	}
+	results := make(map[string]*result, len(m.units))
+	for _, u := range m.units {
+		results[u.spec.Name] = &result{done: make(chan struct{})}
+	}
+	for _, u := range m.units {
+		go func() {
+			r := results[u.spec.Name]
+			defer close(r.done)
+			for _, dep := range u.spec.After {
+				<-results[dep].done
+				if results[dep].err != nil {
+					r.err = fmt.Errorf("service %s: not started, for %s is not ready", u.spec.Name, dep)
+					return
+				}
+			}
+			if err := u.start(ctx); err != nil {
+				r.err = fmt.Errorf("service %s: %w", u.spec.Name, err)
+			}
+		}()
+	}
+	var errs []error
+	for _, u := range m.units {
+		r := results[u.spec.Name]
+		<-r.done
+		errs = append(errs, r.err)
+	}
+	return errors.Join(errs...)
+}
+
+type result struct {
+	done chan struct{}
+	err  error
+}
+
+// Stop stops all services, each after those that come after it. One that does not end within its
+// StopTimeout, or when ctx ends, is killed with all its children. Frozen services are thawed first;
+// they could not handle the signal otherwise.
+func (m *Manager) Stop(ctx context.Context) error {
+	if m.freezer == nil {
+		return nil
+	}
+	m.HoldRestarts()
+	if err := m.thaw(ctx); err != nil {
+		return err
+	}
+	stopped := make(map[string]chan struct{}, len(m.units))
+	for _, u := range m.units {
+		stopped[u.spec.Name] = make(chan struct{})
+	}
+	errs := make([]error, len(m.units))
+	for i, u := range m.units {
+		go func() {
+			defer close(stopped[u.spec.Name])
+			for _, other := range m.units[i+1:] {
+				if contains(other.spec.After, u.spec.Name) {
+					<-stopped[other.spec.Name]
+				}
+			}
+			if err := u.stop(ctx); err != nil {
+				errs[i] = fmt.Errorf("service %s: %w", u.spec.Name, err)
+			}
+		}()
+	}
+	for _, u := range m.units {
+		<-stopped[u.spec.Name]
+	}
+	return errors.Join(errs...)
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Close removes the cgroups and closes the logs, which Log can still read. All services must have been stopped.
+func (m *Manager) Close() error {
+	m.prepareMu.Lock()
+	defer m.prepareMu.Unlock()
+	var errs []error
+	if m.freezer != nil {
+		m.freezer.close()
+	}
+	for _, u := range m.units {
+		errs = append(errs, u.close())
+	}
+	for _, c := range []*cgroup{m.hooks, m.services} {
+		if c != nil {
+			errs = append(errs, c.remove())
+		}
+	}
+	m.freezer, m.hooks, m.services = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+func (m *Manager) unit(name string) (*unit, error) {
+	if u := m.byName[name]; u != nil {
+		return u, nil
+	}
+	return nil, fmt.Errorf("service %q: no such service", name)
+}
+
+// Restart stops one service and starts it again, and waits until it is ready. It does so although restarts
+// are held, but not while frozen: then it waits for the thaw.
+func (m *Manager) Restart(ctx context.Context, name string) error {
+	if err := m.StopService(ctx, name); err != nil {
+		return err
+	}
+	return m.StartService(ctx, name)
+}
+
+// StartService starts one service unless it runs, and waits until it is ready.
+func (m *Manager) StartService(ctx context.Context, name string) error {
+	u, err := m.unit(name)
+	if err != nil {
+		return err
+	}
+	if err := m.prepare(); err != nil {
+		return err
+	}
+	if err := u.start(ctx); err != nil {
+		return fmt.Errorf("service %s: %w", name, err)
+	}
+	return nil
+}
+
+// StopService stops one service and leaves those that come after it alone.
+func (m *Manager) StopService(ctx context.Context, name string) error {
+	u, err := m.unit(name)
+	if err != nil {
+		return err
+	}
+	if err := u.stop(ctx); err != nil {
+		return fmt.Errorf("service %s: %w", name, err)
+	}
+	return nil
+}
+
+// Status returns the state of every service in start order.
+func (m *Manager) Status() []Status {
+	all := make([]Status, len(m.units))
+	for i, u := range m.units {
+		all[i] = u.status()
+	}
+	return all
+}
+
+// Log returns the last n lines that a service printed, or all that are kept if n is 0 or less; nil if
+// there is no such service.
+func (m *Manager) Log(name string, n int) [][]byte {
+	u := m.byName[name]
+	if u == nil || u.journal == nil {
+		return nil
+	}
+	return u.journal.ring.tail(n)
+}
+
+// ServiceOf returns the name of the service whose cgroup holds process pid, or "".
+func (m *Manager) ServiceOf(pid int) string {
+	if m.base == "" {
+		return ""
+	}
+	return serviceOfPath(m.base, processCgroup(pid))
+}
+
+// processCgroup returns the cgroup v2 path of a process, "" if it is gone.
+func processCgroup(pid int) string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return ""
+	}
+	for _, line := range strings.Split(string(data), "\n") {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSuffix(path, " (deleted)")
+		}
+	}
+	return ""
+}

@@ -1,0 +1,118 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// notifier is the socket at which one service may speak sd_notify. Each service has its own, in
+// a folder that only its user can enter: a message there comes from that user even when its sender has
+// ended before we look, as a shell script's systemd-notify does.
+type notifier struct {
+	path string
+	file *os.File
+}
+
+// maxFDs is SCM_MAX_FD of include/net/scm.h: most descriptors that one message can carry.
+const maxFDs = 253
+
+func listenNotify(dir string, a account) (*notifier, error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return nil, fmt.Errorf("notify socket: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("notify socket: %w", err)
+	}
+	path := filepath.Join(dir, "notify")
+	if err := os.Remove(path); err != nil && !missing(err) {
+		return nil, fmt.Errorf("notify socket: %w", err)
+	}
+	fd, err := bindNotify(path)
+	if err != nil {
+		return nil, fmt.Errorf("notify socket %s: %w", path, err)
+	}
+	n := &notifier{path: path, file: os.NewFile(uintptr(fd), path)}
+	for _, p := range []string{path, dir} {
+		if err := os.Lchown(p, int(a.uid), int(a.gid)); err != nil {
+			n.close()
+			return nil, fmt.Errorf("notify socket: %w", err)
+		}
+	}
+	return n, nil
+}
+
+func bindNotify(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	// Credentials are attached by the kernel from the sender's at the time of sending, so set
+	// this before anybody can know the path.
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func (n *notifier) close() {
+	n.file.Close()
+	os.RemoveAll(filepath.Dir(n.path))
+}
+
+// serve hands every message and its sender to deliver until the socket is closed. Descriptors that
+// came with it belong to deliver.
+func (n *notifier) serve(deliver func(pid int, m message, fds []int)) {
+	raw, err := n.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, 4096)
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*maxFDs))
+	for {
+		var size, oobn, flags int
+		var rerr error
+		err := raw.Read(func(fd uintptr) bool {
+			size, oobn, flags, _, rerr = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
+			return rerr != unix.EAGAIN
+		})
+		if err != nil || rerr != nil && rerr != unix.EINTR {
+			return
+		}
+		pid, fds := parseControl(oob[:oobn])
+		if rerr != nil || pid == 0 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+			closeFDs(fds)
+			continue
+		}
+		deliver(pid, parseMessage(buf[:size]), fds)
+	}
+}
+
+func parseControl(oob []byte) (pid int, fds []int) {
+	cmsgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return 0, nil
+	}
+	for i := range cmsgs {
+		if cred, err := unix.ParseUnixCredentials(&cmsgs[i]); err == nil {
+			pid = int(cred.Pid)
+		} else if got, err := unix.ParseUnixRights(&cmsgs[i]); err == nil {
+			fds = append(fds, got...)
+		}
+	}
+	return pid, fds
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}

@@ -1,0 +1,199 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reaper waits for all children of this process, as PID 1 must: those it started, and orphans
+// that the kernel handed over. While it runs, nobody else in the process may wait for a child;
+// (*exec.Cmd).Wait, Run and Output would lose the race for the exit status.
+type Reaper struct {
+	// mu is held across fork, exec and registration, and across each wait4. Hence a pid that
+	// wait4 returns is either registered or nobody's. The price: nothing is reaped while a child
+	// is between fork and exec. Signals to our children are sent under it too, so that a pid
+	// cannot be reused in between: it is free only once wait4 has returned it.
+	mu       sync.Mutex
+	children map[int]*Process
+	orphans  uint64
+}
+
+// Process is a child that a Reaper watches.
+type Process struct {
+	reaper *Reaper
+	pid    int
+	done   chan struct{}
+	status unix.WaitStatus
+	usage  unix.Rusage
+	gone   bool // under reaper.mu
+}
+
+// NewReaper returns a Reaper that does nothing until Run is called. Children may be started
+// before: they stay zombies, and so keep their exit status, until Run finds them.
+func NewReaper() *Reaper { return &Reaper{children: make(map[int]*Process)} }
+
+// Run reaps until ctx ends. In a process other than PID 1 it first makes the process a child
+// subreaper (prctl(2)), so that orphans of services arrive here and not at the real PID 1.
+func (r *Reaper) Run(ctx context.Context) error {
+	if os.Getpid() != 1 {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return fmt.Errorf("reaper: become child subreaper: %w", err)
+		}
+	}
+	// One pending signal is enough: a sweep reaps all there are.
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, unix.SIGCHLD)
+	defer signal.Stop(ch)
+	for {
+		r.sweep()
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (r *Reaper) sweep() {
+	for r.reapOne() {
+	}
+}
+
+// reapOne takes the lock for one child only, so that a flood of orphans does not keep Start out.
+func (r *Reaper) reapOne() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var status unix.WaitStatus
+	var usage unix.Rusage
+	pid, err := unix.Wait4(-1, &status, unix.WNOHANG, &usage)
+	for err == unix.EINTR {
+		pid, err = unix.Wait4(-1, &status, unix.WNOHANG, &usage)
+	}
+	if err != nil || pid <= 0 {
+		return false
+	}
+	p := r.children[pid]
+	if p == nil {
+		r.orphans++
+		return true
+	}
+	r.finish(p, status, usage)
+	return true
+}
+
+// finish runs under r.mu.
+func (r *Reaper) finish(p *Process, status unix.WaitStatus, usage unix.Rusage) {
+	if p.gone {
+		return
+	}
+	p.gone, p.status, p.usage = true, status, usage
+	delete(r.children, p.pid)
+	close(p.done)
+}
+
+// Orphans returns how many processes were reaped that nobody had registered.
+func (r *Reaper) Orphans() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.orphans
+}
+
+// Start starts cmd. Only the returned Process tells how it ended; cmd.Wait must not be called,
+// which is why commands that need it are refused: those of exec.CommandContext, and those whose
+// Stdin, Stdout or Stderr is not an *os.File.
+func (r *Reaper) Start(cmd *exec.Cmd) (*Process, error) {
+	if err := checkCmd(cmd); err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	p := &Process{reaper: r, pid: cmd.Process.Pid, done: make(chan struct{})}
+	r.children[p.pid] = p
+	_ = cmd.Process.Release() // closes the pidfd; cannot fail on Linux
+	return p, nil
+}
+
+func checkCmd(cmd *exec.Cmd) error {
+	if cmd.Cancel != nil {
+		return errors.New("made by exec.CommandContext, which needs cmd.Wait")
+	}
+	for _, f := range []any{cmd.Stdin, cmd.Stdout, cmd.Stderr} {
+		if _, ok := f.(*os.File); f != nil && !ok {
+			return fmt.Errorf("%T as standard stream needs cmd.Wait; use an *os.File", f)
+		}
+	}
+	return nil
+}
+
+// PID returns the process id, which is valid until Done is closed.
+func (p *Process) PID() int { return p.pid }
+
+// Done is closed once the process has ended and was reaped.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Wait waits until the process has ended and returns its wait status (wait(2)), or ctx's error.
+func (p *Process) Wait(ctx context.Context) (unix.WaitStatus, error) {
+	select {
+	case <-p.done:
+		return p.status, nil
+	case <-ctx.Done():
+		return 0, fmt.Errorf("wait for pid %d: %w", p.pid, ctx.Err())
+	}
+}
+
+// Status returns the wait status; it may be called once Done is closed.
+func (p *Process) Status() unix.WaitStatus { return p.status }
+
+// Usage returns what the process used; it may be called once Done is closed.
+func (p *Process) Usage() unix.Rusage { return p.usage }
+
+// Signal sends sig to the process. After its end it returns os.ErrProcessDone: never does a
+// signal hit another process that was given the same pid.
+func (p *Process) Signal(sig syscall.Signal) error {
+	p.reaper.mu.Lock()
+	defer p.reaper.mu.Unlock()
+	if p.gone {
+		return os.ErrProcessDone
+	}
+	if err := unix.Kill(p.pid, sig); err != nil {
+		return fmt.Errorf("signal pid %d: %w", p.pid, err)
+	}
+	return nil
+}
+
+// exitCode maps a wait status to one number as shells do: 128 + signal for a killed process.
+func exitCode(s unix.WaitStatus) int {
+	if s.Signaled() {
+		return 128 + int(s.Signal())
+	}
+	return s.ExitStatus()
+}
+
+// describe says how a process ended, for people.
+func describe(s unix.WaitStatus) string {
+	switch {
+	case s.Signaled() && s.CoreDump():
+		return fmt.Sprintf("killed by %s, core dumped", unix.SignalName(s.Signal()))
+	case s.Signaled():
+		return fmt.Sprintf("killed by %s", unix.SignalName(s.Signal()))
+	}
+	return fmt.Sprintf("exit status %d", s.ExitStatus())
+}
+
+// registered tells whether pid is a child that was started here and has not ended.
+func (r *Reaper) registered(pid int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.children[pid] != nil
+}

@@ -1,0 +1,538 @@
+//go:build root
+
+package service
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	helpers["hooked"] = func(args []string) { fmt.Println(os.Getenv("ROUSE_HOOK"), os.Getenv("ROUSE_SERVICE"), args) }
+	helpers["notify"] = func(args []string) {
+		sayNotify(strings.Join(args, "\n"))
+		time.Sleep(time.Hour)
+	}
+	helpers["listen"] = func(args []string) {
+		l, err := net.Listen("tcp", "127.0.0.1:"+args[0])
+		if err != nil {
+			panic(err)
+		}
+		defer l.Close()
+		time.Sleep(time.Hour)
+	}
+	helpers["flood"] = func([]string) {
+		w := bufio.NewWriterSize(os.Stdout, 1<<16)
+		for i := range 300000 {
+			fmt.Fprintf(w, "flooding line %d\n", i)
+		}
+		w.Flush()
+	}
+	helpers["deaf"] = func([]string) { // SIGTERM does nothing
+		signal.Ignore(syscall.SIGTERM)
+		sayNotify("READY=1")
+		time.Sleep(time.Hour)
+	}
+	helpers["spin"] = func([]string) {
+		for i := 0; ; i++ {
+			_ = i
+		}
+	}
+}
+
+func sayNotify(text string) {
+	fd, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err := unix.Sendto(fd, []byte(text), 0, &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}); err != nil {
+		panic(err)
+	}
+	unix.Close(fd)
+}
+
+// cgroup2 returns a new empty directory of the machine's cgroup v2 tree.
+func cgroup2(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(data), "\n") {
+		left, right, _ := strings.Cut(line, " - ")
+		if !strings.HasPrefix(right, "cgroup2 ") {
+			continue
+		}
+		dir, err := os.MkdirTemp(strings.Fields(left)[4], "rouse-service-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := removeTree(dir); err != nil {
+				t.Error(err)
+			}
+		})
+		return dir
+	}
+	t.Fatal("no cgroup2 file system is mounted")
+	return ""
+}
+
+type lab struct {
+	*Manager
+	mu    sync.Mutex
+	lines []string
+	logs  []string
+}
+
+func (l *lab) output(service string, line []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, service+": "+string(line))
+}
+
+func (l *lab) logged() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.logs, "\n")
+}
+
+func newLab(t *testing.T, specs ...Spec) *lab {
+	t.Helper()
+	l := &lab{}
+	o := Options{
+		CgroupRoot: cgroup2(t), Reaper: testReaper, Output: l.output, RunDir: publicDir(t),
+		Log: func(format string, args ...any) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.logs = append(l.logs, fmt.Sprintf(format, args...))
+		},
+	}
+	m, err := New(o, specs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Manager = m
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := errors.Join(m.Stop(ctx), m.Close()); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Log(l.logged())
+		}
+	})
+	return l
+}
+
+// helperSpec is a service that runs the named helper of this binary.
+func helperSpec(name, helper string, args ...string) Spec {
+	self, _ := os.Executable()
+	return Spec{Name: name, Exec: append([]string{self}, args...), Env: []string{helperKey + "=" + helper}}
+}
+
+func shell(name, script string) Spec {
+	return Spec{Name: name, Exec: []string{"sh", "-c", script}}
+}
+
+func (l *lab) state(name string) Status {
+	for _, s := range l.Status() {
+		if s.Name == name {
+			return s
+		}
+	}
+	return Status{}
+}
+
+// eventually waits for a condition that the kernel or a service will bring about.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not seen", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestStartOrderAndEnvironment(t *testing.T) {
+	once := shell("once", "echo $PATH; pwd; id -u; id -g; echo $X; cat /proc/self/cgroup | grep ^0::")
+	once.Oneshot, once.Dir, once.User, once.Env = true, "/tmp", "12345:12346", []string{"X=y z"}
+	later := shell("later", "echo later; exec sleep 1000")
+	later.After = []string{"once"}
+	l := newLab(t, later, once)
+	if err := l.Start(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "output of later", func() bool { return len(l.Log("later", 0)) == 1 })
+	var got []string
+	for _, line := range l.Log("once", 0) {
+		got = append(got, string(line))
+	}
+	want := []string{standardPath, "/tmp", "12345", "12346", "y z", "0::" + l.base + "/once"}
+	if !slices.Equal(got, want) {
+		t.Errorf("once printed %q, want %q", got, want)
+	}
+	if s := l.state("once"); s.State != Done || !s.Ready || s.ExitCode != 0 {
+		t.Errorf("once: %+v", s)
+	}
+	s := l.state("later")
+	if s.State != Running || !s.Ready || s.PID == 0 {
+		t.Errorf("later: %+v", s)
+	}
+	if name := l.ServiceOf(s.PID); name != "later" {
+		t.Errorf("ServiceOf: %q", name)
+	}
+	if name := l.ServiceOf(os.Getpid()); name != "" {
+		t.Errorf("ServiceOf(self): %q", name)
+	}
+}
+
+func TestStartFailures(t *testing.T) {
+	missing := Spec{Name: "missing", Exec: []string{"/nonexistent/x"}, Restart: "always"}
+	dir := shell("dir", "true")
+	dir.Dir = "/nonexistent"
+	after := shell("after", "true")
+	after.After = []string{"missing"}
+	mute := helperSpec("mute", "sleep")
+	mute.Ready.Kind, mute.ReadyTimeout = "notify", 50*time.Millisecond
+	loop := shell("loop", "exit 3")
+	loop.Restart, loop.RestartDelay, loop.StartLimit, loop.Ready.Kind = "on-failure", time.Millisecond, 3, "notify"
+	stop := shell("stop", "exit 125")
+	stop.Restart, stop.Ready.Kind = "always", "notify"
+	l := newLab(t, missing, dir, after, mute, loop, stop)
+	err := l.Start(testContext(t))
+	for _, want := range []string{
+		"service missing: start: fork/exec /nonexistent/x: no such file",
+		"service dir: working directory: stat /nonexistent: no such file",
+		"service after: not started, for missing is not ready",
+		"service mute: not ready within 50ms",
+		"service loop: exit status 3; started 3 times within 10s",
+		"service stop: exit status 125; which asks for no restart",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error lacks %q:\n%v", want, err)
+		}
+	}
+	if s := l.state("loop"); s.Restarts != 2 || s.State != Failed {
+		t.Errorf("loop: %+v", s)
+	}
+}
+
+func TestNotify(t *testing.T) {
+	a := helperSpec("a", "notify", "READY=1", "STATUS=at work")
+	a.Ready.Kind, a.User = "notify", "12345"
+	a.Exec[0] = "/proc/self/exe"
+	a = withExe(t, a)
+	l := newLab(t, a)
+	if err := l.Start(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.state("a"); !s.Ready || s.Text != "at work" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// withExe makes the test binary reachable for a user who cannot enter the build's folder.
+func withExe(t *testing.T, s Spec) Spec {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Exec[0] = filepath.Join(publicDir(t), "svc")
+	if err := os.WriteFile(s.Exec[0], self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// publicDir is like t.TempDir for files that other users are to reach.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rouse-service-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func TestPortReadiness(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	s := helperSpec("web", "listen", fmt.Sprint(port))
+	s.Ready = Ready{Kind: "port", Port: uint16(port)}
+	lab := newLab(t, s)
+	if err := lab.Start(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if listening(lab.byName["web"].cg.path, os.Getpid(), uint16(port)) != true {
+		t.Error("not found from here")
+	}
+	if listening(lab.byName["web"].hookCg.path, os.Getpid(), uint16(port)) {
+		t.Error("found in a cgroup that does not hold it")
+	}
+}
+
+func TestRestartAndStop(t *testing.T) {
+	var s = shell("s", "sleep 1000 & exec sleep 1000")
+	s.Restart, s.RestartDelay = "on-failure", time.Millisecond
+	deaf := helperSpec("deaf", "deaf")
+	deaf.Ready.Kind, deaf.StopTimeout, deaf.After = "notify", 20*time.Millisecond, []string{"s"}
+	l := newLab(t, s, deaf)
+	ctx := testContext(t)
+	if err := l.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	first := l.state("s").PID
+	if err := unix.Kill(first, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "restart", func() bool { s := l.state("s"); return s.Restarts == 1 && s.State == Running })
+	if err := l.Restart(ctx, "s"); err != nil {
+		t.Fatal(err)
+	}
+	if st := l.state("s"); st.PID == first || st.State != Running {
+		t.Errorf("after Restart: %+v", st)
+	}
+	if err := l.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range l.Status() {
+		if st.State != Stopped || st.PID != 0 {
+			t.Errorf("after Stop: %+v", st)
+		}
+	}
+	if busy, err := l.services.populated(); busy || err != nil {
+		t.Errorf("processes left: %v, %v", busy, err)
+	}
+	if !strings.Contains(l.logged(), "still there after 20ms, killed") {
+		t.Errorf("log: %s", l.logged())
+	}
+}
+
+func TestFloodOfOutput(t *testing.T) {
+	s := helperSpec("flood", "flood")
+	s.Oneshot = true
+	gate := make(chan struct{})
+	l := &lab{}
+	o := Options{CgroupRoot: cgroup2(t), Reaper: testReaper, RunDir: t.TempDir(), Output: func(string, []byte) { <-gate }}
+	m, err := New(o, []Spec{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Manager = m
+	if err := m.Start(testContext(t)); err != nil { // it ends although nobody takes its lines
+		t.Fatal(err)
+	}
+	eventually(t, "last line", func() bool {
+		last := m.Log("flood", 1)
+		return len(last) == 1 && string(last[0]) == "flooding line 299999"
+	})
+	if st := l.state("flood"); st.Dropped < 290000 {
+		t.Errorf("%d lines left out", st.Dropped)
+	}
+	if n := len(m.byName["flood"].journal.ring.buf); n != DefaultLogBytes {
+		t.Errorf("ring of %d bytes", n)
+	}
+	close(gate)
+	if err := errors.Join(m.Stop(testContext(t)), m.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFreezeThaw(t *testing.T) {
+	l := newLab(t, shell("a", "sleep 1000 & while :; do sleep 0.01; done"), shell("b", "exec sleep 1000"))
+	ctx := testContext(t)
+	if err := l.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if err := errors.Join(l.Settle(ctx), l.Freeze(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		if on, err := l.Frozen(); !on || err != nil {
+			t.Fatalf("frozen: %v, %v", on, err)
+		}
+		if err := l.Thaw(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if on, err := l.Frozen(); on || err != nil {
+			t.Fatalf("frozen after thaw: %v, %v", on, err)
+		}
+	}
+}
+
+func TestSettleNamesWhoSpins(t *testing.T) {
+	spin := helperSpec("spin", "spin")
+	l := newLab(t, spin, shell("calm", "exec sleep 1000"))
+	ctx := testContext(t)
+	if err := l.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	var se *SettleError
+	if err := l.Settle(short); !errors.As(err, &se) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("error %v", err)
+	}
+	pid := l.state("spin").PID
+	for _, task := range se.Tasks {
+		if task.Service != "spin" || task.PID != pid || task.Comm == "" {
+			t.Errorf("%+v", task)
+		}
+	}
+	short, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	if err := l.Freeze(short); !errors.As(err, &se) {
+		t.Errorf("freeze: %v", err)
+	}
+	if on, err := l.Frozen(); on || err != nil {
+		t.Errorf("still frozen after a refused freeze: %v, %v", on, err)
+	}
+}
+
+func TestSettleOff(t *testing.T) {
+	spin := helperSpec("spin", "spin")
+	spin.Settle = "off"
+	l := newLab(t, spin)
+	ctx := testContext(t)
+	if err := errors.Join(l.Start(ctx), l.Settle(ctx), l.Freeze(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Thaw(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRestartWaitsForThaw(t *testing.T) {
+	s := shell("s", "exec sleep 1000")
+	s.Restart, s.RestartDelay = "always", time.Millisecond
+	l := newLab(t, s)
+	ctx := testContext(t)
+	if err := errors.Join(l.Start(ctx), l.Freeze(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	l.HoldRestarts()
+	if err := unix.Kill(l.state("s").PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "backoff", func() bool { return l.state("s").State == Backoff })
+	if err := l.Thaw(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if busy, err := l.services.populated(); busy || err != nil {
+		t.Errorf("started while held: %v", err)
+	}
+	l.ReleaseRestarts()
+	eventually(t, "restart", func() bool { return l.state("s").State == Running })
+}
+
+func TestHooks(t *testing.T) {
+	hook := func(script string) []Hook { return []Hook{{Exec: []string{"sh", "-c", script}}} }
+	a, b := shell("a", "exec sleep 1000"), shell("b", "exec sleep 1000")
+	b.After = []string{"a"}
+	a.BeforeSnapshot, b.BeforeSnapshot = hook("echo $ROUSE_HOOK $ROUSE_SERVICE"), hook("echo $ROUSE_HOOK $ROUSE_SERVICE")
+	a.AfterRestore, b.AfterRestore = hook("sleep 1000 & exit 7"), hook("echo done; yes | head -c 100000 | tr -d y")
+	l := newLab(t, b, a)
+	ctx := testContext(t)
+	if err := errors.Join(l.Start(ctx), l.Freeze(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	res, err := l.Hooks(ctx, BeforeSnapshot)
+	if err != nil || len(res) != 2 || res[0].Output != "before-snapshot b\n" || res[1].Output != "before-snapshot a\n" {
+		t.Errorf("%+v, %v", res, err)
+	}
+	res, err = l.Hooks(ctx, AfterRestore)
+	if err == nil || err.Error() != "after-restore hook of service a: exit status 7" {
+		t.Errorf("error %v", err)
+	}
+	if len(res) != 2 || res[0].Service != "a" || res[0].ExitCode != 7 || res[1].ExitCode != 0 || len(res[1].Output) != hookOutput {
+		t.Errorf("%+v", res)
+	}
+	if err := l.Thaw(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHookRefusesAndHangs(t *testing.T) {
+	a := shell("a", "exec sleep 1000")
+	a.BeforeSnapshot = []Hook{{Exec: []string{"sh", "-c", "echo busy; echo backup is running; exit 75"}}}
+	a.AfterRestore = []Hook{{Exec: []string{"sh", "-c", "trap '' TERM; sleep 1000; sleep 1000"}, Timeout: 30 * time.Millisecond}}
+	l := newLab(t, a)
+	ctx := testContext(t)
+	if err := l.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Hooks(ctx, BeforeSnapshot); !errors.Is(err, ErrNotNow) || !strings.HasSuffix(err.Error(), "not now: backup is running") {
+		t.Errorf("%v", err)
+	}
+	res, err := l.Hooks(ctx, AfterRestore)
+	if !errors.Is(err, context.DeadlineExceeded) || len(res) != 1 || res[0].ExitCode != 137 {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestNoCgroupFailsLoudly(t *testing.T) {
+	for _, root := range []string{"", "/tmp"} {
+		m, err := New(Options{Reaper: testReaper, CgroupRoot: root}, []Spec{shell("a", "true")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Start(testContext(t)); err == nil || !strings.Contains(err.Error(), "cgroup v2") {
+			t.Errorf("%q: error %v", root, err)
+		}
+	}
+}
+
+func TestEscapeIsFound(t *testing.T) {
+	l := newLab(t, shell("a", "(sleep 1000 &) ; exec sleep 1000"))
+	ctx := testContext(t)
+	if err := l.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "double fork", func() bool { n := 0; eachID(l.byName["a"].cg.path, "cgroup.procs", func(int) { n++ }); return n == 2 })
+	if found, err := l.Escaped(); len(found) != 0 || err != nil {
+		t.Fatalf("a double fork counts as escaped: %+v, %v", found, err)
+	}
+	away := filepath.Join(l.o.CgroupRoot, "away")
+	if err := os.Mkdir(away, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	move := func(dir string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, l.state("a").PID), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(away)
+	var ee *EscapeError
+	if err := l.Freeze(ctx); !errors.As(err, &ee) || len(ee.Processes) != 1 || ee.Processes[0].Comm != "sleep" {
+		t.Errorf("freeze: %v", err)
+	}
+	if on, err := l.Frozen(); on || err != nil {
+		t.Errorf("frozen: %v, %v", on, err)
+	}
+	move(l.byName["a"].cg.path)
+}

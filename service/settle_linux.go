@@ -1,0 +1,227 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Between two looks at threads that do not rest: short at first, since an event loop dries up
+// within microseconds, then longer, since our looking costs the CPU that they need.
+const (
+	settleFirst = 200 * time.Microsecond
+	settleLast  = 5 * time.Millisecond
+	// settleTry bounds what is waited for services with Settle "try".
+	settleTry = 500 * time.Millisecond
+)
+
+// looker reads /proc with one buffer, so that a look at a thousand threads is no work for the collector.
+type looker struct {
+	buf  []byte
+	path []byte
+}
+
+func newLooker() *looker { return &looker{buf: make([]byte, 1024), path: make([]byte, 0, 64)} }
+
+// read returns the content of /proc/ID/file, valid until the next read. A thread that has ended
+// gives an error: ENOENT before the open, ESRCH after.
+func (l *looker) read(id int, file string) ([]byte, error) {
+	l.path = append(l.path[:0], "/proc/"...)
+	l.path = strconv.AppendInt(l.path, int64(id), 10)
+	l.path = append(append(l.path, '/'), file...)
+	fd, err := unix.Open(string(l.path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, l.buf)
+	if err != nil {
+		return nil, err
+	}
+	return l.buf[:n], nil
+}
+
+func ended(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }
+
+// look returns thread tid if it is not at rest. An error is not about the thread but about our view: without
+// CONFIG_HAVE_ARCH_TRACEHOOK or the right to ptrace nothing can be said, and silence would be a lie.
+func (l *looker) look(service string, tid int, frozen bool) (*Task, error) {
+	data, err := l.read(tid, "stat")
+	if ended(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseStat(data)
+	if err != nil {
+		return nil, err
+	}
+	if s.state == 'Z' || s.state == 'X' {
+		return nil, nil
+	}
+	data, err = l.read(tid, "syscall")
+	if ended(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, err := parseCall(data)
+	if err != nil {
+		return nil, err
+	}
+	why := judge(s, c, frozen, func(fd uint64) string {
+		target, _ := os.Readlink("/proc/" + strconv.Itoa(tid) + "/fd/" + strconv.FormatUint(fd, 10))
+		return target
+	})
+	if why == "" {
+		return nil, nil
+	}
+	return &Task{Service: service, PID: l.tgid(tid), TID: tid, Comm: s.comm, State: string(rune(s.state)), Syscall: max(c.nr, callNone), Reason: why}, nil
+}
+
+// tgid returns the process of thread tid, or tid itself if it has gone.
+func (l *looker) tgid(tid int) int {
+	data, err := l.read(tid, "status")
+	if err != nil {
+		return tid
+	}
+	for _, line := range bytes.Split(data, []byte{'\n'}) {
+		if v, ok := bytes.CutPrefix(line, []byte("Tgid:")); ok {
+			if n, err := strconv.Atoi(string(bytes.TrimSpace(v))); err == nil {
+				return n
+			}
+		}
+	}
+	return tid
+}
+
+// restless returns all threads below cgroup path that are not at rest.
+func (l *looker) restless(service, path string, frozen bool) ([]Task, error) {
+	var tasks []Task
+	var first error
+	eachID(path, "cgroup.threads", func(tid int) {
+		t, err := l.look(service, tid, frozen)
+		if err != nil && first == nil {
+			first = err
+		}
+		if t != nil {
+			tasks = append(tasks, *t)
+		}
+	})
+	return tasks, first
+}
+
+// Settle waits until every thread of every service rests: it sleeps in a system call that waits
+// for something outside of it. Services with Settle "off" are not looked at; those with "try" are
+// waited for half a second at most, then logged. For the others the error at the end of ctx is
+// a *SettleError with the threads of the last look.
+//
+// Two looks in a row must find all at rest: a thread seen asleep may be woken by one that is
+// looked at after it. Even so this is only a good moment to freeze; Freeze proves it.
+func (m *Manager) Settle(ctx context.Context) error {
+	l := newLooker()
+	start := m.now()
+	wait, quiet := settleFirst, 0
+	for {
+		must, try, err := m.unsettled(l, false)
+		if err != nil {
+			return err
+		}
+		if len(must) == 0 && len(try) > 0 && m.now().Sub(start) >= settleTry {
+			m.logf("settle: going on without rest: %s", listTasks(try))
+			try = nil
+		}
+		if len(must)+len(try) == 0 {
+			if quiet++; quiet == 2 {
+				return nil
+			}
+			continue
+		}
+		quiet = 0
+		if err := sleep(ctx, wait); err != nil {
+			return &SettleError{Tasks: append(must, try...), Err: err}
+		}
+		wait = min(2*wait, settleLast)
+	}
+}
+
+// unsettled returns the threads not at rest, those of services that require it apart from those that
+// only try.
+func (m *Manager) unsettled(l *looker, frozen bool) (must, try []Task, err error) {
+	for _, u := range m.units {
+		if u.spec.Settle == "off" || u.cg == nil {
+			continue
+		}
+		tasks, err := l.restless(u.spec.Name, u.cg.path, frozen)
+		switch {
+		case err != nil && u.spec.Settle == "require":
+			return nil, nil, errors.Join(errors.New("settle "+u.spec.Name+": cannot see its threads"), err)
+		case u.spec.Settle == "try":
+			try = append(try, tasks...)
+		default:
+			must = append(must, tasks...)
+		}
+	}
+	return must, try, nil
+}
+
+// sleep waits for d or until ctx ends, whose error it returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// unfrozen returns the threads below cgroup path that keep it from being frozen. The freezer parks a
+// thread as an interruptible sleeper in do_freezer_trap (kernel/signal.c); one that runs, or
+// that waits uninterruptibly, is not parked.
+func (l *looker) unfrozen(service, path string) []Task {
+	var tasks []Task
+	eachID(path, "cgroup.threads", func(tid int) {
+		data, err := l.read(tid, "stat")
+		if err != nil {
+			return
+		}
+		s, err := parseStat(data)
+		if err != nil || s.state != 'R' && s.state != 'D' {
+			return
+		}
+		t := Task{Service: service, TID: tid, Comm: s.comm, State: string(rune(s.state)), Syscall: callNone, Reason: "not frozen"}
+		if data, err = l.read(tid, "syscall"); err == nil {
+			if c, err := parseCall(data); err == nil {
+				t.Syscall = max(c.nr, callNone)
+			}
+		}
+		if data, err = l.read(tid, "wchan"); err == nil && len(data) > 1 {
+			t.Reason = "not frozen, waits in " + clean(string(data))
+		}
+		t.PID = l.tgid(tid)
+		tasks = append(tasks, t)
+	})
+	return tasks
+}
+
+// serviceOfPath finds the service whose cgroup holds path, as /proc/PID/cgroup prints it.
+func serviceOfPath(base, path string) string {
+	rest, err := filepath.Rel(base, path)
+	if err != nil || rest == "." || rest == ".." || len(rest) > 2 && rest[:3] == "../" {
+		return ""
+	}
+	if i := bytes.IndexByte([]byte(rest), '/'); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest
+}

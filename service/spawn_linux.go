@@ -1,0 +1,78 @@
+package service
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// spawnGate lets processes be started, or keeps them from it. A process that is started into a
+// frozen cgroup stops before its exec, and the thread of ours that waits for that exec waits with
+// it, holding the Reaper's lock.
+type spawnGate struct {
+	mu      sync.RWMutex // read: a start is under way
+	frozen  bool
+	held    bool
+	changed chan struct{} // closed and replaced when frozen or held is cleared
+}
+
+// beginSpawn waits until a process may be started; endSpawn must follow. It returns false if stop
+// was closed first. A restart that nobody asked for (automatic) respects HoldRestarts too.
+func (m *Manager) beginSpawn(automatic bool, stop <-chan struct{}) bool {
+	for {
+		g := &m.spawns
+		g.mu.RLock()
+		if !g.frozen && !(automatic && g.held) {
+			return true
+		}
+		changed := g.changed
+		g.mu.RUnlock()
+		select {
+		case <-changed:
+		case <-stop:
+			return false
+		}
+	}
+}
+
+func (m *Manager) endSpawn() { m.spawns.mu.RUnlock() }
+
+// blockSpawns returns once no process is between fork and exec, with starting blocked.
+func (m *Manager) blockSpawns(ctx context.Context) error {
+	for !m.spawns.mu.TryLock() {
+		if err := sleep(ctx, 100*time.Microsecond); err != nil {
+			return err
+		}
+	}
+	m.spawns.frozen = true
+	m.spawns.mu.Unlock()
+	return nil
+}
+
+func (m *Manager) allowSpawns() { m.clearSpawns(func(g *spawnGate) { g.frozen = false }) }
+
+func (m *Manager) clearSpawns(clear func(*spawnGate)) {
+	m.spawns.mu.Lock()
+	defer m.spawns.mu.Unlock()
+	clear(&m.spawns)
+	close(m.spawns.changed)
+	m.spawns.changed = make(chan struct{})
+}
+
+func (m *Manager) frozenNow() bool {
+	m.spawns.mu.RLock()
+	defer m.spawns.mu.RUnlock()
+	return m.spawns.frozen
+}
+
+// HoldRestarts keeps automatic restarts from happening until ReleaseRestarts: nothing is forked
+// that nobody asked for. Call it before a quiesce, and ReleaseRestarts once the gate is open: a service that was
+// killed while frozen must not be started by a resumed guest before it has its new identity.
+func (m *Manager) HoldRestarts() {
+	m.spawns.mu.Lock()
+	defer m.spawns.mu.Unlock()
+	m.spawns.held = true
+}
+
+// ReleaseRestarts lets restarts that fell due since HoldRestarts begin.
+func (m *Manager) ReleaseRestarts() { m.clearSpawns(func(g *spawnGate) { g.held = false }) }

@@ -1,0 +1,188 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Defaults of a Spec's zero fields.
+const (
+	DefaultReadyTimeout = 30 * time.Second
+	DefaultStopTimeout  = 10 * time.Second
+	DefaultHookTimeout  = 10 * time.Second
+	DefaultRestartDelay = 100 * time.Millisecond
+	DefaultRestartMax   = 30 * time.Second
+	DefaultStartLimit   = 5
+	DefaultStartWindow  = 10 * time.Second
+)
+
+// NoRestart is the exit status by which a service says that starting it again is of no use; no
+// restart policy overrules it. s6 and daemontools scripts use the same number.
+const NoRestart = 125
+
+// Spec describes one service. The zero value of every field but Name and Exec is usable.
+type Spec struct {
+	Name string   // letters, digits, and . _ - @ inside; unique
+	Exec []string // argv; Exec[0] without a slash is looked up in the PATH of Env
+	Env  []string // "KEY=value"; PATH, HOME, USER and LOGNAME are added where missing
+	Dir  string   // working directory, "/" if empty; it must exist
+
+	User  string // name, number, or either with ":group"; empty is root
+	Group string // name or number; wins over the group of User
+
+	After   []string // names of services that must be ready (oneshot: have ended well) before
+	Oneshot bool     // runs to its end once; ready when it has exited with 0
+
+	Restart      string        // "never" (also ""), "on-failure" or "always"
+	RestartDelay time.Duration // before the first restart; doubles with each, with jitter
+	RestartMax   time.Duration // longest delay
+	StartLimit   int           // starts within StartWindow before the service counts as failed; -1: no limit
+	StartWindow  time.Duration
+
+	Ready        Ready
+	ReadyTimeout time.Duration
+	StopTimeout  time.Duration  // from StopSignal to the kill of the whole cgroup
+	StopSignal   syscall.Signal // SIGTERM if 0
+	Watchdog     time.Duration  // longest pause between WATCHDOG=1 messages; 0 is off
+
+	Settle string // "require" (also ""), "try" or "off"; see Manager.Settle
+
+	BeforeSnapshot []Hook
+	AfterRestore   []Hook
+}
+
+// Ready says how one learns that a service is ready to work.
+type Ready struct {
+	// Kind is "" (ready once executed), "notify" (READY=1 as sd_notify(3) has it) or "port" (a
+	// socket listens on Port; found without connecting to it).
+	Kind string
+	Port uint16
+}
+
+// Hook is a command to be run for a service around a snapshot.
+type Hook struct {
+	Exec    []string
+	Timeout time.Duration // DefaultHookTimeout if 0
+}
+
+func (s Spec) withDefaults() Spec {
+	setDuration(&s.ReadyTimeout, DefaultReadyTimeout)
+	setDuration(&s.StopTimeout, DefaultStopTimeout)
+	setDuration(&s.RestartDelay, DefaultRestartDelay)
+	setDuration(&s.RestartMax, DefaultRestartMax)
+	setDuration(&s.StartWindow, DefaultStartWindow)
+	if s.StopSignal == 0 {
+		s.StopSignal = syscall.SIGTERM
+	}
+	if s.StartLimit == 0 {
+		s.StartLimit = DefaultStartLimit
+	}
+	if s.Restart == "" {
+		s.Restart = "never"
+	}
+	if s.Settle == "" {
+		s.Settle = "require"
+	}
+	if s.Dir == "" {
+		s.Dir = "/"
+	}
+	return s
+}
+
+func setDuration(d *time.Duration, standard time.Duration) {
+	if *d == 0 {
+		*d = standard
+	}
+}
+
+// check finds what is wrong with s on its own; order finds what is wrong between services.
+func (s Spec) check() error {
+	if err := checkName(s.Name); err != nil {
+		return err
+	}
+	problems := []error{
+		s.checkExec(),
+		oneOf("restart", s.Restart, "", "never", "on-failure", "always"),
+		oneOf("settle", s.Settle, "", "require", "try", "off"),
+		s.checkReady(),
+		s.checkDurations(),
+	}
+	for _, e := range s.Env {
+		if k, _, ok := strings.Cut(e, "="); !ok || k == "" || strings.ContainsRune(e, 0) {
+			problems = append(problems, fmt.Errorf("env %q: not KEY=value", e))
+		}
+	}
+	if s.Oneshot && s.Restart == "always" {
+		problems = append(problems, errors.New("restart \"always\": a oneshot is meant to end; use \"on-failure\""))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return fmt.Errorf("service %s: %w", s.Name, err)
+	}
+	return nil
+}
+
+func (s Spec) checkExec() error {
+	if len(s.Exec) == 0 || s.Exec[0] == "" {
+		return errors.New("exec: no command")
+	}
+	for _, hooks := range [][]Hook{s.BeforeSnapshot, s.AfterRestore} {
+		for _, h := range hooks {
+			if len(h.Exec) == 0 || h.Exec[0] == "" {
+				return errors.New("hook: no command")
+			}
+		}
+	}
+	return nil
+}
+
+func (s Spec) checkReady() error {
+	if err := oneOf("ready", s.Ready.Kind, "", "notify", "port"); err != nil {
+		return err
+	}
+	if s.Ready.Kind == "port" && s.Ready.Port == 0 {
+		return errors.New("ready \"port\": no port")
+	}
+	if s.Oneshot && s.Ready.Kind != "" {
+		return fmt.Errorf("ready %q: a oneshot is ready when it has ended", s.Ready.Kind)
+	}
+	return nil
+}
+
+func (s Spec) checkDurations() error {
+	for _, d := range []time.Duration{s.RestartDelay, s.RestartMax, s.StartWindow, s.ReadyTimeout, s.StopTimeout, s.Watchdog} {
+		if d < 0 {
+			return fmt.Errorf("duration %v: negative", d)
+		}
+	}
+	return nil
+}
+
+func oneOf(key, got string, allowed ...string) error {
+	for _, a := range allowed {
+		if got == a {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s %q: not one of %s", key, got, strings.Join(allowed[1:], ", "))
+}
+
+// checkName keeps names usable as the name of a cgroup, of a socket's folder and in a log line.
+func checkName(name string) error {
+	if name == "" {
+		return errors.New("service without a name")
+	}
+	if len(name) > 64 {
+		return fmt.Errorf("service %q: name longer than 64 bytes", name)
+	}
+	for i, c := range []byte(name) {
+		ok := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			i > 0 && strings.IndexByte("._-@", c) >= 0
+		if !ok {
+			return fmt.Errorf("service %q: name may hold letters, digits and, after the first, . _ - @", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,389 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// unit is one service: what it is, and what lasts over its restarts.
+type unit struct {
+	m       *Manager
+	spec    Spec
+	who     account
+	cg      *cgroup
+	hookMu  sync.Mutex // one hook at a time
+	hookCg  *cgroup
+	journal *journal
+	notify  *notifier
+
+	mu      sync.Mutex
+	st      Status
+	run     *run     // from start to stop or final failure; kept when over
+	attempt *attempt // the process of now, nil if none
+}
+
+// run is the time in which a service is wanted.
+type run struct {
+	stop     chan struct{} // closed to end it
+	stopOnce sync.Once
+	kill     context.Context // ended when patience with the stop is over
+	killNow  context.CancelFunc
+	ready    chan struct{} // closed when ready for the first time
+	late     chan error    // capacity 1: not ready in time, the first time
+	done     chan struct{} // closed when it is over
+	err      error         // before done is closed: why it failed
+}
+
+func newRun() *run {
+	r := &run{stop: make(chan struct{}), ready: make(chan struct{}), late: make(chan error, 1), done: make(chan struct{})}
+	r.kill, r.killNow = context.WithCancel(context.Background())
+	return r
+}
+
+func (r *run) end() { r.stopOnce.Do(func() { close(r.stop) }) }
+
+func (r *run) stopping() bool {
+	select {
+	case <-r.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (r *run) over() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// attempt is one life of the service's process.
+type attempt struct {
+	main   *Process
+	events chan message  // from the notify socket
+	found  chan struct{} // readiness found by looking
+	gone   chan struct{} // closed when it is over
+	began  time.Time
+}
+
+// ending is how an attempt ended.
+type ending struct {
+	err       error // could not start, or was ended by us for this reason
+	permanent bool  // starting again cannot help
+	status    unix.WaitStatus
+	known     bool // status is valid
+}
+
+func (e ending) String() string {
+	switch {
+	case e.err != nil:
+		return e.err.Error()
+	case !e.known:
+		return "ended, its status went to its parent"
+	}
+	return describe(e.status)
+}
+
+func (e ending) code() int {
+	if !e.known {
+		return -1
+	}
+	return exitCode(e.status)
+}
+
+func (e ending) good() bool { return e.err == nil && e.known && e.code() == 0 }
+
+func (u *unit) prepare() error {
+	name := u.spec.Name
+	var err error
+	if u.cg, err = makeCgroup(filepath.Join(u.m.services.path, name)); err != nil {
+		return err
+	}
+	if u.hookCg, err = makeCgroup(filepath.Join(u.m.hooks.path, name)); err != nil {
+		return err
+	}
+	if u.journal, err = newJournal(name, u.m.o.LogBytes, u.m.o.Output); err != nil {
+		return err
+	}
+	// As its owner the service may open /dev/stdout anew, which many images log to.
+	if err := u.journal.w.Chown(int(u.who.uid), int(u.who.gid)); err != nil {
+		return fmt.Errorf("log pipe: %w", err)
+	}
+	if u.spec.Ready.Kind != "notify" && u.spec.Watchdog == 0 {
+		return nil
+	}
+	if u.notify, err = listenNotify(filepath.Join(u.m.o.RunDir, "notify", name), u.who); err != nil {
+		return err
+	}
+	go u.notify.serve(u.deliver)
+	return nil
+}
+
+func (u *unit) close() error {
+	var errs []error
+	if u.notify != nil {
+		u.notify.close()
+	}
+	if u.journal != nil {
+		u.journal.close()
+	}
+	for _, c := range []*cgroup{u.cg, u.hookCg} {
+		if c != nil {
+			errs = append(errs, c.remove())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// start begins a run unless one is under way, and waits until it is ready.
+func (u *unit) start(ctx context.Context) error {
+	u.mu.Lock()
+	r := u.run
+	if r == nil || r.over() {
+		r = newRun()
+		u.run = r
+		go u.supervise(r)
+	}
+	u.mu.Unlock()
+	select {
+	case <-r.ready:
+		return nil
+	case err := <-r.late:
+		return err
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("not ready: %s: %w", u.status().why(), ctx.Err())
+	}
+}
+
+func (s Status) why() string {
+	if s.Reason != "" {
+		return s.State + ", " + s.Reason
+	}
+	return s.State
+}
+
+// stop ends the run. When ctx ends first, everything of the service is killed.
+func (u *unit) stop(ctx context.Context) error {
+	u.mu.Lock()
+	r := u.run
+	u.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	r.end()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		r.killNow()
+		return r.gone(buryTimeout)
+	}
+	return nil
+}
+
+// gone waits for the end of the run after a kill. A process that hangs in the kernel must not keep
+// the guest from powering off.
+func (r *run) gone(patience time.Duration) error {
+	t := time.NewTimer(2 * patience) // for the main process, and what it left behind
+	defer t.Stop()
+	select {
+	case <-r.done:
+		return nil
+	case <-t.C:
+		return errors.New("killed, but still there")
+	}
+}
+
+func (u *unit) status() Status {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	st := u.st
+	if u.journal != nil {
+		st.Dropped = u.journal.dropped.Load()
+	}
+	return st
+}
+
+// change alters the status under the lock and tells OnChange of it.
+func (u *unit) change(alter func(*Status)) {
+	u.mu.Lock()
+	before := u.st.State
+	alter(&u.st)
+	if u.st.State != before {
+		u.st.Since = u.m.now()
+	}
+	st := u.st
+	u.mu.Unlock()
+	if st.State != before && u.m.o.OnChange != nil {
+		u.m.o.OnChange(st)
+	}
+}
+
+// supervise keeps the service alive as its restart policy says until r is stopped.
+func (u *unit) supervise(r *run) {
+	defer close(r.done)
+	defer r.killNow()
+	var p policy
+	for n := 0; ; n++ {
+		if !u.m.beginSpawn(n > 0, r.stop) {
+			u.change(func(s *Status) { s.State = Stopped })
+			return
+		}
+		began := u.m.now()
+		a, err := u.spawn()
+		u.m.endSpawn()
+		end := ending{err: err, permanent: permanent(err)}
+		if err == nil {
+			end = u.watch(r, a)
+		}
+		u.bury(r, end)
+		if r.stopping() {
+			u.change(func(s *Status) { s.State = Stopped })
+			return
+		}
+		delay, again, why := p.next(u.spec, end, began, u.m.now())
+		if !again {
+			u.conclude(r, end, why)
+			return
+		}
+		u.m.logf("service %s: %s; starting again in %v", u.spec.Name, end, delay)
+		u.change(func(s *Status) { s.State = Backoff; s.Restarts++ })
+		u.pause(r, u.m.jitter(delay))
+	}
+}
+
+func (u *unit) pause(r *run, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.stop:
+	}
+}
+
+// conclude records the end of a service that will not be started again.
+func (u *unit) conclude(r *run, end ending, why string) {
+	if end.good() && why == "" {
+		if u.spec.Oneshot {
+			close(r.ready)
+		}
+		u.change(func(s *Status) { s.State, s.Ready, s.Reason = Done, u.spec.Oneshot, "" })
+		return
+	}
+	text := end.String()
+	if why != "" {
+		text += "; " + why
+	}
+	r.err = errors.New(text)
+	if end.err != nil && why == "" {
+		r.err = end.err
+	}
+	u.m.logf("service %s: failed: %s", u.spec.Name, text)
+	u.change(func(s *Status) { s.State, s.Reason = Failed, text })
+}
+
+// bury ends what the main process left in the cgroup, so that a new life starts alone.
+func (u *unit) bury(r *run, end ending) {
+	u.mu.Lock()
+	u.attempt = nil
+	u.mu.Unlock()
+	u.change(func(s *Status) {
+		s.PID, s.Ready, s.ExitCode = 0, false, end.code()
+		s.Reason = end.String()
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), buryTimeout)
+	defer cancel()
+	if err := u.cg.reap(ctx); err != nil {
+		u.m.logf("service %s: processes left behind: %v", u.spec.Name, err)
+	}
+}
+
+// buryTimeout bounds the wait for killed processes, which can hang in the kernel for as long as a
+// dead disk or network file system makes them.
+const buryTimeout = 5 * time.Second
+
+// permanent tells whether an error of fork and exec would come again.
+func permanent(err error) bool {
+	for _, e := range []error{unix.ENOENT, unix.EACCES, unix.ENOEXEC, unix.ENOTDIR, unix.EPERM, unix.EINVAL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// spawn starts the service's process.
+func (u *unit) spawn() (*attempt, error) {
+	u.change(func(s *Status) { s.State, s.Ready, s.Reason, s.Text = Starting, false, "", "" })
+	cmd, err := u.command(u.spec.Exec, u.cg, u.environ())
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = u.journal.w, u.journal.w
+	p, err := u.m.o.Reaper.Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	a := &attempt{main: p, events: make(chan message), found: make(chan struct{}), gone: make(chan struct{}), began: u.m.now()}
+	u.mu.Lock()
+	u.attempt = a
+	u.st.PID = p.PID()
+	u.mu.Unlock()
+	return a, nil
+}
+
+// environ is what the service finds in its environment besides its own settings.
+func (u *unit) environ() []string {
+	var env []string
+	if u.notify != nil {
+		env = append(env, "NOTIFY_SOCKET="+u.notify.path)
+	}
+	if u.spec.Watchdog > 0 {
+		env = append(env, fmt.Sprintf("WATCHDOG_USEC=%d", u.spec.Watchdog.Microseconds()))
+	}
+	return env
+}
+
+// deliver takes a message that arrived at the service's notify socket. The sender must be of the
+// service; one that has ended is known by its right to enter the socket's folder.
+func (u *unit) deliver(pid int, m message, fds []int) {
+	closeFDs(fds)
+	if in := processCgroup(pid); in != "" && serviceOfPath(u.m.base, in) != u.spec.Name {
+		u.m.logf("service %s: notification by pid %d of %s passed over", u.spec.Name, pid, in)
+		return
+	}
+	if m.hasStatus {
+		u.change(func(s *Status) { s.Text = m.status })
+	}
+	u.mu.Lock()
+	a := u.attempt
+	u.mu.Unlock()
+	if a == nil {
+		return
+	}
+	select {
+	case a.events <- m:
+	case <-a.gone:
+	}
+}
+
+// signal sends sig to the main process.
+func (a *attempt) signal(sig syscall.Signal) error {
+	err := a.main.Signal(sig)
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}

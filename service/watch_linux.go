@@ -1,0 +1,231 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// watcher follows one attempt from its start to its end.
+type watcher struct {
+	u     *unit
+	r     *run
+	a     *attempt
+	ready bool
+	// The timers' channels are nil while they do not apply.
+	late  *time.Timer // readiness
+	watch *time.Timer // watchdog
+	every time.Duration
+	fault error // why we killed it
+}
+
+// watch returns when the attempt is over, by itself or by us.
+func (u *unit) watch(r *run, a *attempt) ending {
+	w := &watcher{u: u, r: r, a: a, every: u.spec.Watchdog}
+	defer close(a.gone)
+	defer w.stopTimers()
+	w.late = timer(u.spec.ReadyTimeout)
+	switch {
+	case u.spec.Oneshot:
+	case u.spec.Ready.Kind == "":
+		w.becomeReady()
+	case u.spec.Ready.Kind == "port":
+		go u.findPort(a)
+	}
+	return w.loop()
+}
+
+// timer returns a timer that never fires for 0.
+func timer(d time.Duration) *time.Timer {
+	if d <= 0 {
+		d = 1<<63 - 1
+	}
+	return time.NewTimer(d)
+}
+
+func (w *watcher) stopTimers() {
+	w.late.Stop()
+	if w.watch != nil {
+		w.watch.Stop()
+	}
+}
+
+func (w *watcher) loop() ending {
+	for {
+		var watchdog <-chan time.Time
+		if w.watch != nil {
+			watchdog = w.watch.C
+		}
+		select {
+		case <-w.a.main.Done():
+			return w.ended()
+		case <-w.r.stop:
+			w.terminate()
+			return w.ended()
+		case <-w.a.found:
+			w.a.found = nil
+			w.becomeReady()
+		case m := <-w.a.events:
+			w.message(m)
+		case <-w.late.C:
+			w.tooLate()
+		case <-watchdog:
+			w.silent()
+		}
+	}
+}
+
+func (w *watcher) ended() ending {
+	return ending{err: w.fault, status: w.a.main.Status(), known: true}
+}
+
+func (w *watcher) becomeReady() {
+	if w.ready {
+		return
+	}
+	w.ready = true
+	w.late.Stop()
+	w.feed()
+	w.u.change(func(s *Status) { s.State, s.Ready, s.Reason = Running, true, "" })
+	select {
+	case <-w.r.ready:
+	default:
+		close(w.r.ready)
+	}
+}
+
+// feed starts the watchdog's time anew.
+func (w *watcher) feed() {
+	if w.every <= 0 || !w.ready {
+		return
+	}
+	if w.watch == nil {
+		w.watch = time.NewTimer(w.every)
+		return
+	}
+	w.watch.Reset(w.every)
+}
+
+func (w *watcher) message(m message) {
+	if m.watchdogEvery > 0 {
+		w.every = m.watchdogEvery
+		w.feed()
+	}
+	switch {
+	case m.trigger:
+		w.fail(errors.New("reported a fault by WATCHDOG=trigger"), unix.SIGABRT)
+	case m.stopping:
+		w.u.change(func(s *Status) { s.State, s.Ready = Stopping, false })
+	case m.reloading:
+		w.u.change(func(s *Status) { s.Ready = false })
+	case m.ready && w.ready: // the end of a reload
+		w.u.change(func(s *Status) { s.Ready = true })
+	case m.ready:
+		w.becomeReady()
+	}
+	if m.watchdog {
+		w.feed()
+	}
+	if m.extend > 0 && !w.ready {
+		w.late.Reset(m.extend)
+	}
+}
+
+// tooLate ends a service that does not become ready. While frozen it could not, so its time starts
+// again: a snapshot taken in between must not count against it.
+func (w *watcher) tooLate() {
+	if w.u.m.frozenNow() {
+		w.late.Reset(w.u.spec.ReadyTimeout)
+		return
+	}
+	err := fmt.Errorf("not ready within %v", w.u.spec.ReadyTimeout)
+	select {
+	case w.r.late <- err:
+	default:
+	}
+	w.fail(err, w.u.spec.StopSignal)
+}
+
+// silent is the watchdog's bite: SIGABRT, so that there is a core or a stack to look at.
+func (w *watcher) silent() {
+	if w.u.m.frozenNow() {
+		w.feed()
+		return
+	}
+	w.fail(fmt.Errorf("no WATCHDOG=1 within %v", w.every), unix.SIGABRT)
+}
+
+func (w *watcher) fail(why error, sig unix.Signal) {
+	w.fault = why
+	w.u.m.logf("service %s: %v", w.u.spec.Name, why)
+	w.end(sig)
+}
+
+// terminate is a stop that somebody asked for.
+func (w *watcher) terminate() {
+	w.u.change(func(s *Status) { s.State, s.Ready = Stopping, false })
+	w.end(w.u.spec.StopSignal)
+}
+
+// end signals the main process and kills the whole cgroup if it has not ended within StopTimeout, which
+// the service may extend. It returns when the main process has ended.
+func (w *watcher) end(sig unix.Signal) {
+	if err := w.a.signal(sig); err != nil {
+		w.u.m.logf("service %s: %v", w.u.spec.Name, err)
+	}
+	patience := time.NewTimer(w.u.spec.StopTimeout)
+	defer patience.Stop()
+	for {
+		select {
+		case <-w.a.main.Done():
+			return
+		case m := <-w.a.events:
+			if m.extend > 0 {
+				patience.Reset(m.extend)
+			}
+			continue
+		case <-patience.C:
+			w.u.m.logf("service %s: still there after %v, killed", w.u.spec.Name, w.u.spec.StopTimeout)
+		case <-w.r.kill.Done():
+		}
+		if err := w.u.cg.kill(); err != nil {
+			w.u.m.logf("service %s: %v", w.u.spec.Name, err)
+		}
+		<-w.a.main.Done()
+		return
+	}
+}
+
+// Pauses between two looks for a listening socket.
+const (
+	portFirst = time.Millisecond
+	portLast  = 50 * time.Millisecond
+)
+
+func (u *unit) findPort(a *attempt) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	found := a.found
+	for pause := portFirst; ; pause = min(2*pause, portLast) {
+		select {
+		case <-a.gone:
+			return
+		default:
+		}
+		if !u.m.frozenNow() && u.listens(a) {
+			close(found)
+			return
+		}
+		_ = sleep(ctx, pause)
+	}
+}
+
+func (u *unit) listens(a *attempt) bool {
+	if u.m.o.Listening != nil {
+		return u.m.o.Listening(a.main.PID(), u.spec.Ready.Port)
+	}
+	return listening(u.cg.path, a.main.PID(), u.spec.Ready.Port)
+}
