@@ -1,0 +1,288 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// command is one row of the table.
+type command struct {
+	name   string
+	frozen bool // answers while the guest is frozen: touches no service and no filesystem
+	slow   bool // bounded by QuiesceTimeout, not by CommandTimeout
+	silent bool // success has no answer (success-response: false)
+	run    func(ctx context.Context, s *Server, args json.RawMessage) (any, error)
+}
+
+// commands gives the table in the order of the specification. The syncs are handled by the stream, before
+// any queue; their rows are here for guest-info.
+func commands() []command {
+	return []command{
+		{name: "guest-sync", frozen: true, run: ping},
+		{name: "guest-sync-delimited", frozen: true, run: ping},
+		{name: "guest-ping", frozen: true, run: ping},
+		{name: "guest-info", frozen: true, run: guestInfo},
+		{name: "guest-fsfreeze-freeze", slow: true, run: fsFreeze},
+		{name: "guest-fsfreeze-freeze-list", slow: true, run: fsFreezeList},
+		{name: "guest-fsfreeze-thaw", frozen: true, slow: true, run: fsThaw},
+		{name: "guest-fsfreeze-status", frozen: true, run: fsStatus},
+		{name: "rouse-quiesce", slow: true, run: rouseQuiesce},
+		{name: "rouse-release", frozen: true, slow: true, run: rouseRelease},
+		{name: "rouse-resumed", frozen: true, run: rouseResumed},
+		{name: "rouse-status", frozen: true, run: rouseStatus},
+		{name: "rouse-report", frozen: true, run: rouseReport},
+		{name: "rouse-services", frozen: true, run: rouseServices},
+		{name: "rouse-watchers", frozen: true, run: rouseWatchers},
+		{name: "rouse-log", frozen: true, run: rouseLog},
+	}
+}
+
+func (s *Server) find(name string) (command, bool) {
+	for _, c := range commands() {
+		if c.name == name {
+			return c, true
+		}
+	}
+	return command{}, false
+}
+
+// execute runs a request to its end or its deadline. A nil result without error means no answer.
+func (s *Server) execute(ctx context.Context, req request) (json.RawMessage, error) {
+	c, ok := s.find(req.Execute)
+	if !ok {
+		return nil, &CommandError{ClassNotFound, fmt.Sprintf("the command %s has not been found", req.Execute)}
+	}
+	limit := s.o.CommandTimeout
+	if c.slow {
+		limit = s.o.QuiesceTimeout
+	}
+	if !c.frozen {
+		frozen, err := s.bounded(ctx, limit, func(context.Context) (any, error) { return s.guest.Frozen(), nil })
+		if err != nil {
+			return nil, err
+		}
+		if frozen == true {
+			return nil, fmt.Errorf("%w: the guest is frozen; thaw or release it first", ErrRefused)
+		}
+	}
+	ret, err := s.bounded(ctx, limit, func(ctx context.Context) (any, error) { return c.run(ctx, s, req.Arguments) })
+	if err != nil || c.silent {
+		return nil, err
+	}
+	return json.Marshal(ret)
+}
+
+// bounded runs f and waits for it no longer than limit. f may go on after that: it holds its token
+// until it ends, so that a guest that hangs is asked maxRunning times and no more.
+func (s *Server) bounded(ctx context.Context, limit time.Duration, f func(context.Context) (any, error)) (any, error) {
+	select {
+	case s.running <- struct{}{}:
+	default:
+		return nil, fmt.Errorf("%w: %d commands are running already", ErrRefused, maxRunning)
+	}
+	type result struct {
+		v   any
+		err error
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	done := make(chan result, 1)
+	go func() {
+		defer func() { <-s.running }()
+		defer cancel()
+		var r result
+		defer func() {
+			if p := recover(); p != nil {
+				s.o.Log("control: panic: %v", p)
+				r = result{err: fmt.Errorf("panic: %v", p)}
+			}
+			done <- r
+		}()
+		r.v, r.err = f(ctx)
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+		return nil, unfinished(ctx, limit)
+	}
+}
+
+func unfinished(ctx context.Context, limit time.Duration) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("%w: no result after %v", ErrTimeout, limit)
+	}
+	return errors.New("the guest is shutting its control channel")
+}
+
+// decodeArgs reads arguments into v; absent arguments are an empty object.
+func decodeArgs(args json.RawMessage, v any) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if err := strictDecode(args, v); err != nil {
+		return fmt.Errorf("arguments: %w", err)
+	}
+	return nil
+}
+
+type empty struct{}
+
+func ping(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
+	return empty{}, decodeArgs(args, &empty{})
+}
+
+type commandInfo struct {
+	Enabled         bool   `json:"enabled"`
+	Name            string `json:"name"`
+	SuccessResponse bool   `json:"success-response"`
+}
+
+func guestInfo(_ context.Context, s *Server, args json.RawMessage) (any, error) {
+	info := struct {
+		Version  string        `json:"version"`
+		Commands []commandInfo `json:"supported_commands"`
+	}{Version: s.o.Version}
+	for _, c := range commands() {
+		info.Commands = append(info.Commands, commandInfo{true, c.name, !c.silent})
+	}
+	return info, decodeArgs(args, &empty{})
+}
+
+func fsFreeze(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
+	if err := decodeArgs(args, &empty{}); err != nil {
+		return nil, err
+	}
+	_, n, err := s.quiesce(ctx, QuiesceOptions{})
+	return n, err
+}
+
+// fsFreezeList quiesces the whole guest too: half a guest cannot be cloned safely.
+func fsFreezeList(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
+	var a struct {
+		Mountpoints []string `json:"mountpoints"`
+	}
+	if err := decodeArgs(args, &a); err != nil {
+		return nil, err
+	}
+	_, n, err := s.quiesce(ctx, QuiesceOptions{})
+	return n, err
+}
+
+// quiesce lets one caller in. The second is refused rather than queued: its answer would say "quiesced"
+// about a state that the first may have left again.
+func (s *Server) quiesce(ctx context.Context, o QuiesceOptions) (json.RawMessage, int, error) {
+	if !s.quiescing.CompareAndSwap(false, true) {
+		return nil, 0, fmt.Errorf("%w: a quiesce is running already", ErrRefused)
+	}
+	defer s.quiescing.Store(false)
+	report, n, err := s.guest.Quiesce(ctx, o)
+	if err != nil {
+		return nil, 0, err
+	}
+	s.filesystems.Store(int64(n))
+	return report, n, nil
+}
+
+// fsThaw is idempotent: with nothing frozen it answers 0, as the guest agent does. It also ends a quiesce
+// that is still under way: a host that lost patience thaws.
+func fsThaw(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
+	if err := decodeArgs(args, &empty{}); err != nil {
+		return nil, err
+	}
+	if !s.guest.Frozen() && !s.quiescing.Load() {
+		return 0, nil
+	}
+	if _, err := s.guest.Release(ctx); err != nil {
+		return nil, err
+	}
+	return s.filesystems.Swap(0), nil
+}
+
+func fsStatus(_ context.Context, s *Server, args json.RawMessage) (any, error) {
+	if s.guest.Frozen() {
+		return "frozen", decodeArgs(args, &empty{})
+	}
+	return "thawed", decodeArgs(args, &empty{})
+}
+
+func rouseQuiesce(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
+	var a struct {
+		TimeoutMS int64  `json:"timeout-ms"`
+		Leftovers string `json:"leftovers"`
+	}
+	if err := decodeArgs(args, &a); err != nil {
+		return nil, err
+	}
+	if a.TimeoutMS < 0 || a.TimeoutMS > math.MaxInt32 {
+		return nil, fmt.Errorf("timeout-ms is %d, must be from 0 (the guest's own) to %d", a.TimeoutMS, math.MaxInt32)
+	}
+	switch a.Leftovers {
+	case "", "abort", "destroy", "keep":
+	default:
+		return nil, fmt.Errorf("leftovers is %q, must be abort, destroy or keep", a.Leftovers)
+	}
+	report, _, err := s.quiesce(ctx, QuiesceOptions{time.Duration(a.TimeoutMS) * time.Millisecond, a.Leftovers})
+	return report, err
+}
+
+func rouseRelease(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
+	if err := decodeArgs(args, &empty{}); err != nil {
+		return nil, err
+	}
+	return s.guest.Release(ctx)
+}
+
+// rouseResumed takes the seed as base64. An unknown generation is refused by the guest, not here.
+func rouseResumed(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
+	var a struct {
+		Seed       []byte          `json:"seed"`
+		TimeNS     int64           `json:"time-ns"`
+		Identity   json.RawMessage `json:"identity"`
+		Generation string          `json:"generation"`
+	}
+	if err := decodeArgs(args, &a); err != nil {
+		return nil, err
+	}
+	return empty{}, s.guest.Resumed(ctx, Resume{a.Seed, a.TimeNS, a.Identity, a.Generation})
+}
+
+func rouseStatus(_ context.Context, s *Server, args json.RawMessage) (any, error) {
+	return s.guest.Status(), decodeArgs(args, &empty{})
+}
+
+func rouseReport(_ context.Context, s *Server, args json.RawMessage) (any, error) {
+	return s.guest.Report(), decodeArgs(args, &empty{})
+}
+
+func rouseServices(_ context.Context, s *Server, args json.RawMessage) (any, error) {
+	return s.guest.Services(), decodeArgs(args, &empty{})
+}
+
+func rouseWatchers(_ context.Context, s *Server, args json.RawMessage) (any, error) {
+	return s.guest.Watchers(), decodeArgs(args, &empty{})
+}
+
+// defaultLogLines is what rouse-log gives if it is not told how many.
+const defaultLogLines = 100
+
+func rouseLog(_ context.Context, s *Server, args json.RawMessage) (any, error) {
+	a := struct {
+		Service string `json:"service"`
+		Lines   int    `json:"lines"`
+	}{Lines: defaultLogLines}
+	if err := decodeArgs(args, &a); err != nil {
+		return nil, err
+	}
+	if a.Lines < 1 || a.Lines > 10000 {
+		return nil, fmt.Errorf("lines is %d, must be from 1 to 10000", a.Lines)
+	}
+	lines := s.guest.Log(a.Service, a.Lines)
+	if lines == nil {
+		lines = []string{}
+	}
+	return lines, nil
+}

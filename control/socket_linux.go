@@ -1,0 +1,167 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ServeUnix listens on path (mode 0600) and hears root and the own user only, by SO_PEERCRED: between bind
+// and chmod, and through a descriptor passed on, the mode alone would not say who speaks. A stale
+// socket of an earlier run is replaced. It returns when ctx ends, with nil, or when listening fails.
+func (s *Server) ServeUnix(ctx context.Context, path string) error {
+	l, err := listenUnix(path)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(path)
+	return s.serveListener(ctx, l, func(c net.Conn) error { return ownPeer(c.(*net.UnixConn)) })
+}
+
+func listenUnix(path string) (*net.UnixListener, error) {
+	if fi, err := os.Lstat(path); err == nil && fi.Mode().Type() == os.ModeSocket {
+		os.Remove(path)
+	}
+	var l *net.UnixListener
+	err := shortPath(path, func(short string) (err error) {
+		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false) // the short name may be another file's by then
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// sunPathMax is what fits sockaddr_un.sun_path with its NUL: char sun_path[108], include/uapi/linux/un.h.
+const sunPathMax = 107
+
+// shortPath calls f with a name of the socket at path that fits a sockaddr_un, valid while f runs.
+func shortPath(path string, f func(short string) error) error {
+	if len(path) <= sunPathMax {
+		return f(path)
+	}
+	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: filepath.Dir(path), Err: err}
+	}
+	defer unix.Close(dir)
+	return f(fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)))
+}
+
+// DialSocket connects to the unix socket at path, which may be longer than the 107 bytes of a
+// socket address.
+func DialSocket(ctx context.Context, path string) (net.Conn, error) {
+	var c net.Conn
+	err := shortPath(path, func(short string) (err error) {
+		c, err = new(net.Dialer).DialContext(ctx, "unix", short)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// ownPeer refuses peers that are neither root nor the own user (who could ptrace us anyway).
+func ownPeer(c *net.UnixConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, credErr); err != nil {
+		return fmt.Errorf("peer credentials: %w", err)
+	}
+	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		return fmt.Errorf("uid %d, pid %d: only root is heard", cred.Uid, cred.Pid)
+	}
+	return nil
+}
+
+// listener is the part of net.Listener that serving needs.
+type listener interface {
+	Accept() (net.Conn, error)
+	Close() error
+}
+
+// serveListener serves connections that check lets in, at most maxConns at a time, until ctx ends.
+func (s *Server) serveListener(ctx context.Context, l listener, check func(net.Conn) error) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	defer l.Close()
+	var all sync.WaitGroup
+	defer all.Wait()
+	slots := make(chan struct{}, maxConns)
+	for {
+		c, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			if retryAccept(ctx, err) {
+				continue
+			}
+			return fmt.Errorf("accept: %w", err)
+		}
+		if err := check(c); err != nil {
+			s.o.Log("control: connection refused: %v", err)
+			c.Close()
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+			all.Go(func() { s.serveConn(ctx, c); <-slots })
+		default:
+			s.o.Log("control: connection refused: %d are open already", maxConns)
+			c.Close()
+		}
+	}
+}
+
+// retryAccept waits a little if err is a lack that passes: descriptors or memory.
+func retryAccept(ctx context.Context, err error) bool {
+	for _, passing := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED, unix.EINTR} {
+		if errors.Is(err, passing) {
+			return pause(ctx, 50*time.Millisecond)
+		}
+	}
+	return false
+}
+
+// pause waits for d, or returns false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *Server) serveConn(ctx context.Context, c net.Conn) {
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	defer c.Close()
+	// Its end is the client's affair: an EOF or a reset is how connections end, and a restore resets
+	// every vsock connection.
+	_ = s.serve(ctx, c, false)
+}

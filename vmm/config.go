@@ -1,0 +1,158 @@
+package vmm
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// Config describes a VM. Kernel is needed; everything else has a default.
+type Config struct {
+	Name    string // for people; "rouse" if empty
+	Dir     string // sockets, console and QEMU's log; made if missing; a temporary one if empty
+	Kernel  string // bzImage
+	Initrd  string // "" is none
+	Cmdline string
+
+	MemoryMiB int    // 256 if zero
+	CPUs      int    // 1 if zero
+	CPU       string // QEMU CPU model; "max" if empty
+	Accel     string // "kvm" or "tcg"; "" probes
+	Machine   string // "q35" if empty: see the package's figures in Machines
+	GUID      string // VM generation id, or "auto" for a random one; "" is no vmgenid device
+
+	Forwards []Forward // TCP, host to guest
+	Outbound bool      // let the guest reach out through the user-mode network; else it reaches nothing
+	Capture  string    // pcap of every packet that the guest sends or gets, "" is none
+
+	// Incoming is the snapshot to start from. All of the machine (memory, CPUs, devices) must be as it
+	// was; kernel, initrd and command line are in the snapshot's memory and not looked at again.
+	Incoming string
+	// MapMemory keeps the guest's memory in a file, Dir/memory, so that a snapshot need not copy it
+	// and clones map it: N clones cost one copy in the page cache and what each of them changes.
+	MapMemory bool
+	Paused    bool     // do not run the guest: Cont does
+	Extra     []string // more QEMU arguments, as they are
+}
+
+// Forward is a TCP port of the host that leads into the guest.
+type Forward struct {
+	HostIP              string // "127.0.0.1" if empty
+	HostPort, GuestPort uint16
+}
+
+// Files in the run directory. QEMU runs with it as its working directory and gets these names relative, so
+// that a long path does not exceed a socket address's 108 bytes.
+const (
+	qmpSocket     = "qmp.sock"     // for other tools; this package's own monitor is a socket pair
+	controlSocket = "control.sock" // host's end of the guest agent port
+	consoleFile   = "console.log"
+	qemuLog       = "qemu.log"
+	memoryFile    = "memory"
+)
+
+// memorySuffix names the memory file that stands beside a snapshot of a VM with MapMemory.
+const memorySuffix = ".memory"
+
+// monitorFD is where QEMU finds its end of our monitor's socket pair: the first of ExtraFiles.
+const monitorFD = 3
+
+// withDefaults fills in what is empty and makes paths absolute, as QEMU runs elsewhere.
+func (c Config) withDefaults() (Config, error) {
+	if c.Kernel == "" {
+		return c, fmt.Errorf("vm %q: no kernel", c.Name)
+	}
+	def(&c.Name, "rouse")
+	def(&c.MemoryMiB, 256)
+	def(&c.CPUs, 1)
+	def(&c.CPU, "max")
+	def(&c.Machine, "q35")
+	for _, p := range []*string{&c.Dir, &c.Kernel, &c.Initrd, &c.Capture, &c.Incoming} {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return c, err
+		}
+		*p = abs
+	}
+	for _, f := range c.Forwards {
+		if f.HostPort == 0 || f.GuestPort == 0 {
+			return c, fmt.Errorf("vm %q: forward %d to %d: a port is from 1 to 65535", c.Name, f.HostPort, f.GuestPort)
+		}
+	}
+	return c, nil
+}
+
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// args renders the command line. c has its defaults; memory is the file to map, "" for none.
+func (c Config) args(memory string) []string {
+	a := []string{
+		"-name", escape(c.Name), "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
+		"-machine", c.Machine, "-accel", c.Accel, "-cpu", c.CPU,
+		"-smp", fmt.Sprint(c.CPUs), "-m", fmt.Sprintf("%dM", c.MemoryMiB),
+		"-kernel", c.Kernel, "-append", c.Cmdline,
+		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD), "-mon", "chardev=monitor,mode=control",
+		"-chardev", "socket,id=qmp,server=on,wait=off,path=" + qmpSocket, "-mon", "chardev=qmp,mode=control",
+		"-chardev", "file,id=console,path=" + consoleFile, "-serial", "chardev:console",
+		"-chardev", "socket,id=agent,server=on,wait=off,path=" + controlSocket,
+		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+		"-netdev", c.netdev(), "-device", "virtio-net-pci,netdev=net0,romfile=",
+	}
+	if c.Initrd != "" {
+		a = append(a, "-initrd", c.Initrd)
+	}
+	if c.GUID != "" {
+		a = append(a, "-device", "vmgenid,guid="+c.GUID)
+	}
+	if c.Capture != "" {
+		a = append(a, "-object", "filter-dump,id=capture,netdev=net0,file="+escape(c.Capture))
+	}
+	if memory != "" {
+		a = append(a, c.memoryArgs(memory)...)
+	}
+	if c.Incoming != "" {
+		a = append(a, "-incoming", "defer")
+	}
+	if c.Paused {
+		a = append(a, "-S")
+	}
+	return append(a, c.Extra...)
+}
+
+// memoryArgs maps a file as the guest's memory: shared while a snapshot is to be made of it, private (copied
+// on write) for a clone.
+func (c Config) memoryArgs(path string) []string {
+	share := "on"
+	if c.Incoming != "" {
+		share = "off"
+	}
+	return []string{
+		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=%s,mem-path=%s", c.MemoryMiB, share, escape(path)),
+		"-machine", "memory-backend=ram",
+	}
+}
+
+// netdev is slirp with everything refused but the forwards: restrict does not touch those.
+func (c Config) netdev() string {
+	var b strings.Builder
+	b.WriteString("user,id=net0")
+	if !c.Outbound {
+		b.WriteString(",restrict=on")
+	}
+	for _, f := range c.Forwards {
+		def(&f.HostIP, "127.0.0.1")
+		fmt.Fprintf(&b, ",hostfwd=tcp:%s:%d-:%d", f.HostIP, f.HostPort, f.GuestPort)
+	}
+	return b.String()
+}
+
+// escape doubles commas, which end a value in QEMU's option syntax.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }

@@ -1,0 +1,191 @@
+//go:build vm
+
+package vmm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"rouse/control"
+)
+
+// out is the folder with kernels/: $ROUSE_OUT, else out/ of this repository.
+func out(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("ROUSE_OUT"); dir != "" {
+		return dir
+	}
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "out")
+}
+
+func kernel(t *testing.T, release string) string {
+	t.Helper()
+	path := filepath.Join(out(t), "kernels", release, "vmlinuz")
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("no kernel to boot: %v (make kernels)", err)
+	}
+	return path
+}
+
+// testInitrd builds testdata/guest and packs it as /init.
+func testInitrd(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "init")
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", bin, "./testdata/guest")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build guest: %v\n%s", err, msg)
+	}
+	data, err := os.ReadFile(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	cpio(&b, "dev", 0o40755, 0, 0, nil)
+	cpio(&b, "dev/console", 0o20600, 5, 1, nil)
+	cpio(&b, "dev/null", 0o20666, 1, 3, nil)
+	cpio(&b, "init", 0o100755, 0, 0, data)
+	cpio(&b, "TRAILER!!!", 0, 0, 0, nil)
+	path := filepath.Join(dir, "initrd")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// cpio appends one newc entry (Documentation/driver-api/early-userspace/buffer-format.rst).
+func cpio(b *bytes.Buffer, name string, mode, major, minor uint32, data []byte) {
+	fmt.Fprintf(b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", b.Len(), mode, 0, 0, 1, 0,
+		len(data), 0, 0, major, minor, len(name)+1, 0)
+	pad := func() { b.Write(make([]byte, -b.Len()&3)) }
+	b.WriteString(name + "\x00")
+	pad()
+	b.Write(data)
+	pad()
+}
+
+// testContext bounds a whole VM test: an emulated boot takes seconds, on a loaded machine many.
+func testContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func start(t *testing.T, ctx context.Context, c Config) *VM {
+	t.Helper()
+	vm, err := Start(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		vm.Close()
+		if t.Failed() {
+			log, _ := os.ReadFile(vm.Console())
+			t.Logf("console of %s:\n%s", c.Name, log)
+		}
+	})
+	return vm
+}
+
+func dial(t *testing.T, ctx context.Context, vm *VM) *control.Client {
+	t.Helper()
+	c, err := vm.Control(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func status(t *testing.T, ctx context.Context, c *control.Client) control.Status {
+	t.Helper()
+	var s control.Status
+	if err := c.Do(ctx, "rouse-status", nil, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestSnapshotClones boots a guest, snapshots it and brings two clones to life from it.
+func TestSnapshotClones(t *testing.T) {
+	for _, mapped := range []bool{false, true} {
+		t.Run(fmt.Sprintf("mapped=%v", mapped), func(t *testing.T) { snapshotClones(t, mapped) })
+	}
+}
+
+func snapshotClones(t *testing.T, mapped bool) {
+	ctx := testContext(t)
+	dir := t.TempDir()
+	base := Config{
+		Kernel: kernel(t, "6.12"), Initrd: testInitrd(t), Cmdline: "console=ttyS0 quiet panic=-1", MemoryMiB: 192,
+		MapMemory: mapped,
+	}
+	source := base
+	source.Name, source.Dir, source.Capture = "source", filepath.Join(dir, "source"), filepath.Join(dir, "source.pcap")
+	source.GUID = "11111111-1111-4111-8111-111111111111"
+	begin := time.Now()
+	vm := start(t, ctx, source)
+	c := dial(t, ctx, vm)
+	t.Logf("boot to first sync: %v", time.Since(begin))
+	if err := c.Do(ctx, "guest-ping", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	id := status(t, ctx, c).Source
+
+	snap := filepath.Join(dir, "snap", "state")
+	if err := os.Mkdir(filepath.Dir(snap), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	begin = time.Now()
+	if err := vm.Snapshot(ctx, snap); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("snapshot: %v", time.Since(begin))
+	logSizes(t, filepath.Dir(snap))
+
+	// The source goes on, on the same connection.
+	if err := vm.Cont(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(t, ctx, c).Source; got != id {
+		t.Errorf("source after snapshot: id %s, want %s", got, id)
+	}
+	for i := range 2 {
+		clone := base
+		clone.Name, clone.Dir, clone.Incoming = fmt.Sprint("clone", i), filepath.Join(dir, fmt.Sprint("clone", i)), snap
+		clone.GUID = fmt.Sprintf("22222222-2222-4222-8222-%012d", i)
+		begin := time.Now()
+		vm := start(t, ctx, clone)
+		running := time.Since(begin)
+		c := dial(t, ctx, vm)
+		if got := status(t, ctx, c).Source; got != id {
+			t.Errorf("clone %d: id %s, want %s", i, got, id)
+		}
+		t.Logf("clone: running after %v, answers after %v", running, time.Since(begin))
+	}
+	vm.Close()
+	if fi, err := os.Stat(source.Capture); err != nil || fi.Size() <= 24 {
+		t.Errorf("capture: %v, %v: want more than the 24 bytes of a pcap header", fi, err)
+	}
+}
+
+func logSizes(t *testing.T, dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil {
+			t.Logf("%s: %d KiB", e.Name(), fi.Size()>>10)
+		}
+	}
+}
