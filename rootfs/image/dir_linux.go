@@ -13,19 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Identity is what addDir takes out of a folder unless Spec.KeepIdentity: files that make one machine this machine, and
-// that all guests of the image would share. Patterns as in path.Match. True: the file stays, empty,
-// because its presence means "make one at boot" (machine-id(5)).
-var Identity = map[string]bool{
-	"/etc/machine-id":              true,
-	"/var/lib/dbus/machine-id":     false,
-	"/var/lib/systemd/random-seed": false,
-	"/var/lib/urandom/random-seed": false,
-	"/var/lib/random-seed":         false,
-	"/etc/ssh/ssh_host_*_key":      false,
-	"/etc/ssh/ssh_host_*_key.pub":  false,
-}
-
 // addDir adds the whole folder Spec.Dir, without following links and without leaving its file system's view: what is
 // mounted inside it is included. Owners are kept, except that the building user's own files belong
 // to root in the image, so that the same folder gives the same image whoever unpacked it.
@@ -78,10 +65,7 @@ func (b *builder) addFromDisk(name, source string) error {
 	case modeChar, modeBlock:
 		e.major, e.minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
 	case modeRegular:
-		if b.strip(name, e) {
-			return nil
-		}
-		if err := b.regular(e, source, st); err != nil {
+		if err := regular(e, source, st); err != nil {
 			return err
 		}
 	}
@@ -91,32 +75,15 @@ func (b *builder) addFromDisk(name, source string) error {
 	return b.image.tree.put(name, e)
 }
 
-func (b *builder) regular(e *entry, source string, st unix.Stat_t) error {
-	if e.data == nil {
-		if err := unix.Access(source, unix.R_OK); err != nil {
-			return fmt.Errorf("%s: %w: build as a user who may read it", source, err)
-		}
-		e.source, e.size = source, st.Size
+func regular(e *entry, source string, st unix.Stat_t) error {
+	if err := unix.Access(source, unix.R_OK); err != nil {
+		return fmt.Errorf("%s: %w: build as a user who may read it", source, err)
 	}
+	e.source, e.size = source, st.Size
 	if st.Nlink > 1 {
 		e.group = fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 	}
 	return nil
-}
-
-// strip tells whether the file is left out; one that is to be empty gets its (no) data here.
-func (b *builder) strip(name string, e *entry) bool {
-	if b.spec.KeepIdentity {
-		return false
-	}
-	for pattern, empty := range Identity {
-		if ok, _ := path.Match(pattern, name); ok {
-			b.image.Stripped = append(b.image.Stripped, name)
-			e.data = []byte{}
-			return !empty
-		}
-	}
-	return false
 }
 
 // readXattrs reads extended attributes. A file system without them has none.

@@ -14,9 +14,12 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path"
 )
 
 // Spec says what goes into an image.
@@ -28,9 +31,10 @@ type Spec struct {
 	ModulesDir        string
 	Release           string // which release, if ModulesDir has several
 	Modules, Optional []string
-	Files             []File   // further files, later ones win; they win over Dir as well
-	Dir               string   // a folder to include whole: types, modes, links, owners as on disk; "" for none
-	KeepIdentity      bool     // keep what [Identity] would strip from Dir
+	Files             []File   // further files, later ones win; they win over Layers and Dir as well
+	Layers            []Layer  // tar streams to include, with whiteouts; the first one is the lowest
+	Dir               string   // a folder to include whole, above Layers: types, modes, links, owners as on disk; "" for none
+	KeepIdentity      bool     // keep what [Identity] would strip from Layers and Dir
 	Commands          []string // absolute paths in the image that services execute: checked
 	Compress          string   // none, gzip or zstd; "" is zstd. See Formats
 	Arch              string   // GOARCH of the guest; "" is that of Init
@@ -49,12 +53,14 @@ type File struct {
 
 // Image is a checked tree, ready to be written. Contents are read when it is written.
 type Image struct {
-	tree  *tree
-	epoch int64
+	tree      *tree
+	epoch     int64
+	spoolFile *os.File // contents that came as streams; nil if none did
+	spoolSize int64
 
 	Release  string   // of the modules; "" if there are none
 	Modules  []string // names in load order
-	Stripped []string // paths of Dir that were left out or emptied, see [Identity]
+	Stripped []string // paths of Layers and Dir that were left out or emptied, see [Identity]
 	Warnings []string // what could not be kept, a sentence each
 }
 
@@ -67,14 +73,16 @@ func Build(w io.Writer, s Spec) error {
 	if err != nil {
 		return err
 	}
-	return i.WriteCPIO(w, s.Compress)
+	return errors.Join(i.WriteCPIO(w, s.Compress), i.Close())
 }
 
-// New gathers and checks an image. The error names the file at fault and a cure.
+// New gathers and checks an image. The error names the file at fault and a cure. Close it after use.
 func New(s Spec) (*Image, error) {
 	b := &builder{spec: s, image: &Image{tree: newTree(), epoch: s.Epoch}}
 	steps := []func() error{
-		b.addDir,      // first: everything else wins over it
+		b.addLayers, // first: everything else wins over them
+		b.addDir,
+		b.strip,       // of these two only: what is given by name is meant
 		b.addSkeleton, // only what Dir has not
 		b.addInit,
 		b.addModules,
@@ -84,10 +92,45 @@ func New(s Spec) (*Image, error) {
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return nil, fmt.Errorf("image: %w", err)
+			return nil, errors.Join(fmt.Errorf("image: %w", err), b.image.Close())
 		}
 	}
 	return b.image, nil
+}
+
+// Identity is what is taken out of Layers and Dir unless Spec.KeepIdentity: files that make one machine this machine,
+// and that all guests of the image would share. Patterns as in path.Match. True: the file stays, empty,
+// because its presence means "make one at boot" (machine-id(5)).
+var Identity = map[string]bool{
+	"/.dockerenv":                  false, // a guest is no container; programs look for it
+	"/etc/machine-id":              true,
+	"/var/lib/dbus/machine-id":     false,
+	"/var/lib/systemd/random-seed": false,
+	"/var/lib/urandom/random-seed": false,
+	"/var/lib/random-seed":         false,
+	"/etc/ssh/ssh_host_*_key":      false,
+	"/etc/ssh/ssh_host_*_key.pub":  false,
+}
+
+func (b *builder) strip() error {
+	if b.spec.KeepIdentity {
+		return nil
+	}
+	t := b.image.tree
+	for _, name := range t.paths() {
+		e := t.entries[name]
+		for pattern, empty := range Identity {
+			if ok, _ := path.Match(pattern, name); !ok || e.isDir() || empty && !e.isRegular() {
+				continue
+			}
+			b.image.Stripped = append(b.image.Stripped, name)
+			delete(t.entries, name)
+			if empty {
+				t.entries[name] = &entry{mode: e.mode, uid: e.uid, gid: e.gid}
+			}
+		}
+	}
+	return nil
 }
 
 type builder struct {
@@ -120,7 +163,8 @@ var skeleton = []File{
 
 func (b *builder) addSkeleton() error {
 	for _, f := range skeleton {
-		if b.image.tree.lookup(f.Path) != nil {
+		// `docker export` leaves empty files where the runtime mounted its own.
+		if e := b.image.tree.lookup(f.Path); e != nil && (!e.isRegular() || e.length() > 0) {
 			continue
 		}
 		if err := b.addFile(f); err != nil {

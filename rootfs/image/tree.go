@@ -31,18 +31,23 @@ type entry struct {
 	uid, gid     uint32
 	major, minor uint32 // of a device node
 	link         string // target of a symbolic link
-	source       string // file on the host with the content; "" if data has it
-	data         []byte
-	size         int64             // of source, when it was looked at
-	group        string            // entries with the same non-empty group are one file with several names
-	xattrs       map[string][]byte // or nil
+	// The content of a regular file is one of these three, in this order.
+	section *io.SectionReader
+	source  string // file on the host
+	data    []byte
+	size    int64             // of source, when it was looked at
+	group   string            // entries with the same non-empty group are one file with several names
+	xattrs  map[string][]byte // or nil
 }
 
 func (e *entry) isDir() bool     { return e.mode&modeType == modeDir }
 func (e *entry) isRegular() bool { return e.mode&modeType == modeRegular }
 
 func (e *entry) length() int64 {
-	if e.source != "" {
+	switch {
+	case e.section != nil:
+		return e.section.Size()
+	case e.source != "":
 		return e.size
 	}
 	return int64(len(e.data))
@@ -50,6 +55,9 @@ func (e *entry) length() int64 {
 
 // open returns the content, and an error when it is read if the file's length is no longer what it was.
 func (e *entry) open() (io.ReadCloser, error) {
+	if e.section != nil {
+		return io.NopCloser(io.NewSectionReader(e.section, 0, e.section.Size())), nil
+	}
 	if e.source == "" {
 		return io.NopCloser(bytes.NewReader(e.data)), nil
 	}
