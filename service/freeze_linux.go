@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -98,16 +99,24 @@ func (m *Manager) freezeAtRest(ctx context.Context) error {
 // freezeTries is how often a service with Settle "try" may spoil a freeze.
 const freezeTries = 20
 
-// betweenFreezes lets a thread that was caught go on for a moment, and keeps that moment from
-// falling into step with what the thread does.
+// settleBetween is how long one attempt to freeze waits for a good moment before it just tries: a
+// program of many busy threads may have none that lasts long enough for us to see it.
+const settleBetween = 5 * time.Millisecond
+
+// betweenFreezes lets threads that were caught go on for a moment, and waits for a good one.
 func (m *Manager) betweenFreezes(ctx context.Context, caught []Task) error {
-	if err := sleep(ctx, m.jitter(2*settleFirst)); err != nil {
+	if err := sleep(ctx, m.jitter(settleFirst)); err != nil {
 		return &SettleError{Tasks: caught, Err: err}
 	}
-	var s *SettleError
-	err := m.Settle(ctx)
-	if errors.As(err, &s) && len(s.Tasks) == 0 {
-		s.Tasks = caught
+	short, cancel := context.WithTimeout(ctx, settleBetween)
+	defer cancel()
+	err := m.Settle(short)
+	if ctx.Err() != nil {
+		return &SettleError{Tasks: caught, Err: ctx.Err()}
+	}
+	var restless *SettleError
+	if errors.As(err, &restless) {
+		return nil
 	}
 	return err
 }

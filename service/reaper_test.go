@@ -19,6 +19,20 @@ func init() {
 		code, _ := strconv.Atoi(args[0])
 		os.Exit(code)
 	}
+	// Children by plain fork with the reaper as their parent, as orphans of a double fork are; without
+	// exec, since it is the reaping that is to be tried, at a rate that outruns pid_max.
+	helpers["orphans"] = func(args []string) {
+		n, _ := strconv.Atoi(args[0])
+		for range n {
+			pid, _, err := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+			if err != 0 {
+				os.Exit(1)
+			}
+			if pid == 0 {
+				_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+			}
+		}
+	}
 	helpers["sleep"] = func([]string) { time.Sleep(time.Hour) }
 }
 
@@ -75,4 +89,51 @@ func TestReaperRefuses(t *testing.T) {
 	if _, err := testReaper.Start(&exec.Cmd{Path: "/nonexistent"}); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("missing program: %v", err)
 	}
+}
+
+// floodSize is small in plain tests and 100 000, more than three times pid_max, in those for root.
+var floodSize = 5_000
+
+// TestReaperFlood lets many orphans end, so that pids are used several times over, while
+// registered children come and go; none of theirs may be taken for an orphan's.
+func TestReaperFlood(t *testing.T) {
+	n := floodSize
+	ctx := testContext(t)
+	before := testReaper.Orphans()
+	flood, err := testReaper.Start(helper("orphans", strconv.Itoa(n)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	children := 0
+	for over := false; !over; children++ {
+		want := children % 124
+		p, err := testReaper.Start(&exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", "exit " + strconv.Itoa(want)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, err := p.Wait(ctx); err != nil || status.ExitStatus() != want {
+			t.Fatalf("child %d: status %v, %v", children, status, err)
+		}
+		select {
+		case <-flood.Done():
+			over = true
+		default:
+		}
+	}
+	if status := flood.Status(); status != 0 {
+		t.Fatalf("flood: %s", describe(status))
+	}
+	for testReaper.Orphans()-before < uint64(n) {
+		if ctx.Err() != nil {
+			t.Fatalf("%d of %d orphans reaped", testReaper.Orphans()-before, n)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	testReaper.mu.Lock()
+	left := len(testReaper.children)
+	testReaper.mu.Unlock()
+	if left != 0 {
+		t.Errorf("%d children still registered", left)
+	}
+	t.Logf("%d orphans beside %d children", n, children)
 }

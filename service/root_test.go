@@ -22,6 +22,7 @@ import (
 )
 
 func init() {
+	floodSize = 100_000
 	helpers["hooked"] = func(args []string) { fmt.Println(os.Getenv("ROUSE_HOOK"), os.Getenv("ROUSE_SERVICE"), args) }
 	helpers["notify"] = func(args []string) {
 		sayNotify(strings.Join(args, "\n"))

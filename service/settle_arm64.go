@@ -2,7 +2,7 @@ package service
 
 import "golang.org/x/sys/unix"
 
-// restful lists the system calls that count as rest. A program of 32 bits (arm) on this kernel has other
+// restful lists the system calls that count as rest. A program of 32 bits on this kernel has other
 // numbers and is mistaken for restless: set its Settle to "off".
 var restful = map[int]int{
 	unix.SYS_EPOLL_PWAIT: restWaits, unix.SYS_EPOLL_PWAIT2: restWaits,

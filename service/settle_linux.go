@@ -15,8 +15,8 @@ import (
 // Between two looks at threads that do not rest: short at first, since an event loop dries up
 // within microseconds, then longer, since our looking costs the CPU that they need.
 const (
-	settleFirst = 200 * time.Microsecond
-	settleLast  = 5 * time.Millisecond
+	settleFirst = 100 * time.Microsecond
+	settleLast  = time.Millisecond
 	// settleTry bounds what is waited for services with Settle "try".
 	settleTry = 500 * time.Millisecond
 )
@@ -124,32 +124,27 @@ func (l *looker) restless(service, path string, frozen bool) ([]Task, error) {
 // waited for half a second at most, then logged. For the others the error at the end of ctx is
 // a *SettleError with the threads of the last look.
 //
-// Two looks in a row must find all at rest: a thread seen asleep may be woken by one that is
-// looked at after it. Even so this is only a good moment to freeze; Freeze proves it.
+// This is a good moment to freeze and no more: a thread seen asleep may be woken by one that is looked
+// at after it. Freeze proves it.
 func (m *Manager) Settle(ctx context.Context) error {
 	l := newLooker()
 	start := m.now()
-	wait, quiet := settleFirst, 0
-	for {
+	for wait := settleFirst; ; wait = min(2*wait, settleLast) {
 		must, try, err := m.unsettled(l, false)
 		if err != nil {
 			return err
 		}
 		if len(must) == 0 && len(try) > 0 && m.now().Sub(start) >= settleTry {
 			m.logf("settle: going on without rest: %s", listTasks(try))
-			try = nil
+			return nil
 		}
 		if len(must)+len(try) == 0 {
-			if quiet++; quiet == 2 {
-				return nil
-			}
-			continue
+			return nil
 		}
-		quiet = 0
-		if err := sleep(ctx, wait); err != nil {
+		// Jitter, so as not to fall into step with what the thread does.
+		if err := sleep(ctx, m.jitter(wait)); err != nil {
 			return &SettleError{Tasks: append(must, try...), Err: err}
 		}
-		wait = min(2*wait, settleLast)
 	}
 }
 
