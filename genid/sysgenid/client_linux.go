@@ -1,0 +1,498 @@
+package sysgenid
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// kind is what stands at a client's path.
+type kind int
+
+const (
+	kindAbsent kind = iota // nothing: the generation is 0 for ever
+	kindFile               // a plain file with the counter
+	kindDevice             // the whole interface
+)
+
+// Client is one watcher. All methods may be used concurrently.
+//
+// A process needs one Client. It has its own open file description, so its
+// acknowledgements are its own; descriptors are closed on exec.
+type Client struct {
+	path  string
+	word  atomic.Pointer[uint32] // the counter, in the mapped page
+	kind  kind
+	maps  *mappings
+	ended *os.File // an eventfd that becomes readable at Close
+
+	mu      sync.Mutex // guards what follows; system calls that block are made without it
+	device  *os.File   // opened for reading and writing; nil unless kindDevice
+	acked   uint32
+	tracked bool
+	closed  bool
+}
+
+// mappings are the pages mapped by a client. They stay until the client is
+// unreachable: Generation must be safe at any time, also beside Close.
+type mappings struct {
+	mu    sync.Mutex
+	pages [][]byte
+}
+
+func (m *mappings) add(page []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pages = append(m.pages, page)
+}
+
+func (m *mappings) unmap() {
+	for _, p := range m.pages {
+		_ = unix.Munmap(p)
+	}
+}
+
+// Open opens the device at path (usually Path).
+//
+// Where nothing is at path, which is so on machines that are never cloned, the
+// client works all the same: Present reports false, the generation is the
+// constant 0, Track and Ack succeed, Wait waits for its context. A device that
+// is there and cannot be opened is an error, for then generations would go
+// unnoticed.
+func Open(path string) (*Client, error) {
+	c := &Client{path: path, maps: new(mappings)}
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: eventfd: %w", path, err)
+	}
+	c.ended = os.NewFile(uintptr(fd), "eventfd")
+	if err := c.attach(); err != nil {
+		c.ended.Close()
+		return nil, err
+	}
+	runtime.AddCleanup(c, (*mappings).unmap, c.maps)
+	return c, nil
+}
+
+// attach maps the page and then opens the description that acknowledges. In
+// that order the remembered generation is never newer than what the server
+// takes as acknowledged, so that a bump in between is noticed.
+func (c *Client) attach() error {
+	page, kind, err := mapCounter(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.word.Store(new(uint32))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.maps.add(page)
+	word := (*uint32)(unsafe.Pointer(&page[0]))
+	gen := atomic.LoadUint32(word)
+	var device *os.File
+	if kind == kindDevice {
+		if device, err = openDevice(c.path); err != nil {
+			return err
+		}
+	}
+	c.word.Store(word)
+	c.kind, c.device, c.acked = kind, device, gen
+	return nil
+}
+
+// mapCounter maps the page as every client does: opened for reading, mapped,
+// closed. A descriptor opened for writing could not be mapped.
+func mapCounter(path string) ([]byte, kind, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	kind, err := kindOf(fd)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open %s: %w", path, err)
+	}
+	page, err := unix.Mmap(fd, 0, PageSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, 0, fmt.Errorf("map %s: %w", path, err)
+	}
+	return page, kind, nil
+}
+
+func kindOf(fd int) (kind, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return 0, err
+	}
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFCHR:
+		return kindDevice, nil
+	case st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size < 4:
+		return 0, errors.New("neither a device nor a file with a counter")
+	case fs.Type == unix.FUSE_SUPER_MAGIC:
+		return kindDevice, nil
+	}
+	return kindFile, nil
+}
+
+// openDevice keeps the descriptor out of Go's poller, which would ask the
+// server, from the scheduler, at every wake-up: a service must not depend on
+// PID 1 to schedule its goroutines. It becomes non-blocking only afterwards.
+func openDevice(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Present says whether a device, or at least a file with the counter, was
+// found at Open.
+func (c *Client) Present() bool { return c.kind != kindAbsent }
+
+// Generation returns the current generation: one load from the mapped page, no
+// system call. Compare for equality only. It is valid after Close too.
+func (c *Client) Generation() uint32 {
+	gen := atomic.LoadUint32(c.word.Load())
+	runtime.KeepAlive(c)
+	return gen
+}
+
+// Track says whether others shall wait for this client's acknowledgements.
+// Tracked clients must call Wait or Ack in a loop; lazy users must not be
+// tracked. ErrNoAcknowledge: a plain file serves, nobody waits for anyone.
+func (c *Client) Track(on bool) error {
+	c.mu.Lock()
+	c.tracked = on
+	c.mu.Unlock()
+	switch c.kind {
+	case kindAbsent:
+		return nil
+	case kindFile:
+		return fmt.Errorf("track %s: %w", c.path, ErrNoAcknowledge)
+	}
+	arg := uintptr(0)
+	if on {
+		arg = 1
+	}
+	return c.retry("track", func(fd uintptr) error { return ioctl(fd, SetWatcherTracking, arg) })
+}
+
+func ioctl(fd, cmd, arg uintptr) error {
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, cmd, arg)
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return errno
+		}
+	}
+}
+
+// Ack tells that everything has been adjusted to generation gen, as returned by
+// Wait or Generation. ErrStale: there is a newer one; adjust again.
+func (c *Client) Ack(gen uint32) error {
+	var err error
+	switch {
+	case c.kind == kindDevice:
+		err = c.retry("acknowledge", func(fd uintptr) error { return acknowledge(fd, gen) })
+	case gen != c.Generation():
+		err = unix.EINVAL
+	}
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("acknowledge generation %d on %s: %w", gen, c.path, ErrStale)
+	}
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.acked = gen
+	c.mu.Unlock()
+	return nil
+}
+
+func acknowledge(fd uintptr, gen uint32) error {
+	b := binary.NativeEndian.AppendUint32(nil, gen)
+	for {
+		_, err := unix.Write(int(fd), b)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// retry calls f with the descriptor, and once more with a new one if the
+// server's connection died. Attaching sets tracking again.
+func (c *Client) retry(what string, f func(fd uintptr) error) error {
+	for again := false; ; again = true {
+		device, err := c.current()
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", what, c.path, err)
+		}
+		err = control(device, f)
+		if !isDead(err) || again {
+			if err != nil {
+				return fmt.Errorf("%s %s: %w", what, c.path, err)
+			}
+			return nil
+		}
+		if err := c.reattach(device); err != nil {
+			return fmt.Errorf("%s %s: %w", what, c.path, err)
+		}
+	}
+}
+
+func (c *Client) current() (*os.File, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
+	return c.device, nil
+}
+
+// control keeps the descriptor open while f uses it.
+func control(file *os.File, f func(fd uintptr) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return ErrClosed
+	}
+	var result error
+	if err := raw.Control(func(fd uintptr) { result = f(fd) }); err != nil {
+		return ErrClosed
+	}
+	return result
+}
+
+// isDead says whether the error means that the server's connection ended.
+func isDead(err error) bool {
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.ENODEV)
+}
+
+// reattach replaces a dead descriptor and its mapping, unless that has been
+// done. What was acknowledged stays, so a generation that came in between is
+// noticed by Wait; nobody waited for us in between, which the server reports.
+func (c *Client) reattach(dead *os.File) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	if c.device != dead {
+		return nil
+	}
+	page, kind, err := mapCounter(c.path)
+	if err == nil && kind != kindDevice {
+		err = unix.Munmap(page) // the server is between two connections
+		return errors.Join(unix.ENOTCONN, err)
+	}
+	if err != nil {
+		return err
+	}
+	c.maps.add(page)
+	device, err := openDevice(c.path)
+	if err != nil {
+		return err
+	}
+	c.word.Store((*uint32)(unsafe.Pointer(&page[0])))
+	dead.Close()
+	c.device = device
+	if c.tracked {
+		return control(device, func(fd uintptr) error { return ioctl(fd, SetWatcherTracking, 1) })
+	}
+	return nil
+}
+
+// Wait returns the current generation as soon as it is another than the one
+// acknowledged last (at first: the one at Open), and else waits for that.
+func (c *Client) Wait(ctx context.Context) (uint32, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return c.Generation(), context.Cause(ctx)
+		}
+		c.mu.Lock()
+		acked, device, closed := c.acked, c.device, c.closed
+		c.mu.Unlock()
+		if closed {
+			return c.Generation(), fmt.Errorf("wait for %s: %w", c.path, ErrClosed)
+		}
+		if gen := c.Generation(); gen != acked {
+			return gen, nil
+		}
+		gen, err := c.block(ctx, device, acked)
+		if err != nil || gen != acked {
+			return gen, err
+		}
+	}
+}
+
+// block waits until there may be another generation than acked, and returns
+// what it then is.
+func (c *Client) block(ctx context.Context, device *os.File, acked uint32) (uint32, error) {
+	var err error
+	switch c.kind {
+	case kindAbsent:
+		_, err = c.poll(ctx, nil)
+	case kindFile:
+		err = c.blockFile(ctx, acked)
+	default:
+		return c.blockDevice(ctx, device)
+	}
+	return c.Generation(), err
+}
+
+// blockDevice asks the device itself if the page shows nothing new.
+func (c *Client) blockDevice(ctx context.Context, device *os.File) (uint32, error) {
+	ready, err := c.poll(ctx, device)
+	if err != nil || !ready {
+		return c.Generation(), err
+	}
+	var b [4]byte
+	err = control(device, func(fd uintptr) error {
+		_, err := unix.Read(int(fd), b[:])
+		return err
+	})
+	switch {
+	case err == nil:
+		return binary.NativeEndian.Uint32(b[:]), nil
+	case isDead(err):
+		err = c.reattach(device)
+		if err != nil && !errors.Is(err, ErrClosed) {
+			err = c.pause(ctx)
+		}
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR), errors.Is(err, ErrClosed):
+		err = nil // somebody acknowledged, or Wait will see what there is
+	}
+	return c.Generation(), err
+}
+
+// pause is how often a client looks for a server that is gone.
+func (c *Client) pause(ctx context.Context) error {
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.poll(short, nil); err != nil && ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
+
+// poll waits for file, Close, or the context, in a thread of its own.
+func (c *Client) poll(ctx context.Context, file *os.File) (ready bool, err error) {
+	fds := make([]unix.PollFd, 0, 3)
+	cancel, stop, err := eventOf(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer stop()
+	err = control(c.ended, func(ended uintptr) error {
+		fds = append(fds,
+			unix.PollFd{Fd: int32(ended), Events: unix.POLLIN},
+			unix.PollFd{Fd: int32(cancel), Events: unix.POLLIN})
+		if file == nil {
+			return pollAll(fds)
+		}
+		return control(file, func(fd uintptr) error {
+			fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			return pollAll(fds)
+		})
+	})
+	switch {
+	case errors.Is(err, ErrClosed): // the loop finds out which
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("wait for %s: %w", c.path, err)
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	}
+	return len(fds) == 3 && fds[2].Revents != 0, nil
+}
+
+func pollAll(fds []unix.PollFd) error {
+	for {
+		_, err := unix.Poll(fds, -1)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// eventOf returns a descriptor that becomes readable when the context ends, -1
+// if it never does.
+func eventOf(ctx context.Context) (fd int, stop func(), err error) {
+	if ctx.Done() == nil {
+		return -1, func() {}, nil
+	}
+	fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return -1, nil, fmt.Errorf("eventfd: %w", err)
+	}
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	written := make(chan struct{})
+	unlisten := context.AfterFunc(ctx, func() {
+		_, _ = unix.Write(fd, one)
+		close(written)
+	})
+	return fd, func() {
+		if !unlisten() {
+			<-written
+		}
+		unix.Close(fd)
+	}, nil
+}
+
+// blockFile waits for the write(2) that the server makes after a store.
+func (c *Client) blockFile(ctx context.Context, acked uint32) error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("wait for %s: %w", c.path, err)
+	}
+	events := os.NewFile(uintptr(fd), "inotify")
+	defer events.Close()
+	if _, err := unix.InotifyAddWatch(fd, c.path, unix.IN_MODIFY); err != nil {
+		return fmt.Errorf("wait for %s: %w", c.path, err)
+	}
+	if c.Generation() != acked { // it came before the watch
+		return nil
+	}
+	_, err = c.poll(ctx, events)
+	return err
+}
+
+// Close ends the watching: others no longer wait for this client, and its own
+// Wait returns ErrClosed.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	c.closed = true
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	_, err := c.ended.Write(one) // never drained: every waiter sees it
+	err = errors.Join(err, c.ended.Close())
+	if c.device != nil {
+		err = errors.Join(err, c.device.Close())
+	}
+	return err
+}

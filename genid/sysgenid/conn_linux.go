@@ -1,0 +1,352 @@
+package sysgenid
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ioctls of /dev/fuse: FUSE_DEV_IOC_BACKING_OPEN, _IOW(229, 1, struct
+// fuse_backing_map { s32 fd; u32 flags; u64 padding }), Linux 6.9.
+const backingOpen = 1<<30 | 16<<16 | 229<<8 | 1
+
+// conn is one FUSE connection. A single goroutine reads and handles requests
+// and never waits for anything but the next one: page faults have to be
+// answered while a bump is being stored. What may have to wait (a trigger, which
+// stores) runs in a goroutine of its own.
+//
+// Reads and answers are raw system calls, which do not tell Go's scheduler:
+// the descriptor is non-blocking, answering does not block, and an idle sysmon
+// is not woken for every request. Only a store, which may wait for a page's
+// lock, is an ordinary one.
+type conn struct {
+	file   *os.File
+	raw    syscall.RawConn
+	server *Server
+	want   Mode
+	mode   Mode // valid after ready is closed
+	cause  error
+	ready  chan struct{} // closed when INIT has been answered
+	back   int32
+	broken atomic.Bool
+}
+
+// mount makes a connection and puts its one file over path.
+func mount(s *Server, want Mode) (*conn, error) {
+	fd, err := unix.Open(s.options.Device, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", s.options.Device, err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=100666,user_id=%d,group_id=%d,allow_other,max_read=%d",
+		fd, os.Geteuid(), os.Getegid(), PageSize)
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("sysgenid", s.path, "fuse.sysgenid", flags, options); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("mount FUSE on %s: %w", s.path, err)
+	}
+	// Go's poller takes the descriptor only now: one that has no mount yet is in
+	// error for epoll, and edge-triggered epoll would never look again.
+	file := os.NewFile(uintptr(fd), s.options.Device)
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &conn{file: file, raw: raw, server: s, want: want, ready: make(chan struct{})}, nil
+}
+
+// serve handles requests until the connection ends, and returns why it did:
+// os.ErrClosed after close, ECONNABORTED if aborted from sysfs, ENODEV if
+// unmounted.
+func (c *conn) serve() error {
+	defer c.broken.Store(true)
+	buf := make([]byte, requestBuffer)
+	var end error
+	err := c.raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
+			switch errno {
+			case 0:
+				c.dispatch(buf[:n])
+			case unix.EINTR, unix.ENOENT: // ENOENT: that request was taken back
+			case unix.EAGAIN:
+				return false
+			default:
+				end = errno
+				return true
+			}
+		}
+	})
+	return errors.Join(end, err)
+}
+
+// write sends one message, ignoring errors: a request that its caller gave up
+// is no longer there (ENOENT), and a dead connection is noticed by serve.
+func (c *conn) write(b []byte) {
+	_ = c.raw.Control(func(fd uintptr) {
+		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	})
+}
+
+// answer implements answerer.
+func (c *conn) answer(unique uint64, errno syscall.Errno, payload []byte) {
+	b := appendAnswer(make([]byte, 0, 160), unique, errno, len(payload))
+	c.write(append(b, payload...))
+}
+
+// wake implements answerer: FUSE_NOTIFY_POLL, struct { u64 kh }.
+func (c *conn) wake(key uint64) {
+	b := appendNotify(make([]byte, 0, 24), notifyPoll, 8)
+	c.write(appendU64(b, key))
+}
+
+// store puts the counter into the page cache. It waits while the page is
+// locked for a fault, which serve answers.
+func (c *conn) store(gen uint32) {
+	const payload = 24 + PageSize
+	b := appendNotify(make([]byte, 0, answerHeader+payload), notifyStore, payload)
+	b = appendStore(b, gen)
+	_ = c.raw.Control(func(fd uintptr) {
+		if _, err := unix.Write(int(fd), b); err != nil && !c.broken.Load() {
+			c.server.log("sysgenid: store generation %d in the page of %s: %v", gen, c.server.path, err)
+		}
+	})
+}
+
+// fault answers a read of the page. The counter is read without any lock.
+func (c *conn) fault(unique uint64, in readIn) {
+	n := 0
+	if in.Offset < PageSize {
+		n = int(min(uint64(in.Size), PageSize-in.Offset))
+	}
+	b := appendAnswer(make([]byte, 0, answerHeader+PageSize), unique, 0, n)
+	if in.Offset == 0 {
+		b = appendPage(b, c.server.core.counter.Load(), n)
+	} else {
+		b = append(b, make([]byte, n)...)
+	}
+	c.write(b)
+}
+
+// dispatch handles one request.
+func (c *conn) dispatch(b []byte) {
+	r, err := parseRequest(b)
+	if err != nil {
+		c.server.log("sysgenid: %v", err)
+		return
+	}
+	if err := c.handle(r); err != nil {
+		c.answer(r.Unique, syscall.EINVAL, nil)
+	}
+}
+
+// handle calls the request's handler. An error means that it was malformed and
+// not answered.
+func (c *conn) handle(r request) error {
+	switch r.Op {
+	case opInit:
+		return c.init(r)
+	case opOpen:
+		return c.open(r)
+	case opRelease:
+		return c.release(r)
+	case opRead:
+		return c.read(r)
+	case opWrite:
+		return c.acknowledge(r)
+	case opPoll:
+		return c.poll(r)
+	case opIoctl:
+		return c.ioctl(r)
+	case opInterrupt:
+		unique, err := parseFirst(r.Body)
+		if err == nil {
+			c.server.core.interrupt(unique)
+		}
+		return nil // nobody expects an answer to this one
+	case opGetattr:
+		c.answer(r.Unique, 0, appendAttr(nil, c.server.started))
+	case opSetattr:
+		return c.setattr(r)
+	case opStatfs:
+		c.answer(r.Unique, 0, appendStatfs(nil))
+	case opForget, opBatchForget, opDestroy:
+	default:
+		c.answer(r.Unique, syscall.ENOSYS, nil)
+	}
+	return nil
+}
+
+// init negotiates, and chooses how mappings are served.
+func (c *conn) init(r request) error {
+	in, err := parseInit(r.Body)
+	if err != nil || in.Major != fuseMajor {
+		return errors.Join(err, errors.New("FUSE of another major version"))
+	}
+	defer close(c.ready)
+	offered := in.Flags&(initPassthrough|initExt) == initPassthrough|initExt
+	through := offered && c.want != ModePageCache && c.server.memory != nil
+	c.answer(r.Unique, 0, appendInit(nil, in, through))
+	c.mode = ModePageCache
+	switch {
+	case through:
+		if c.back, c.cause = c.register(c.server.memory.file.Fd()); c.cause == nil {
+			c.mode = ModePassthrough
+		}
+	case c.want != ModePageCache:
+		c.cause = errors.New("the kernel offers no FUSE_PASSTHROUGH (Linux 6.9, CONFIG_FUSE_PASSTHROUGH)")
+	}
+	if c.mode == ModePageCache {
+		c.store(c.server.core.counter.Load()) // nobody can have it open yet, so this cannot wait
+	}
+	return nil
+}
+
+// register makes the memfd a backing file.
+func (c *conn) register(memfd uintptr) (int32, error) {
+	in := struct {
+		fd      int32
+		flags   uint32
+		padding uint64
+	}{fd: int32(memfd)}
+	var id uintptr
+	var errno syscall.Errno
+	err := c.raw.Control(func(fd uintptr) {
+		id, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, backingOpen, uintptr(unsafe.Pointer(&in)))
+	})
+	if errno != 0 {
+		err = errno
+	}
+	if err != nil {
+		return 0, fmt.Errorf("register the page with FUSE_DEV_IOC_BACKING_OPEN: %w", err)
+	}
+	return int32(id), nil
+}
+
+// open decides what a descriptor may do. See the package's spec: descriptors
+// for writing are never mapped through passthrough, for a mapping of them could
+// be writable, unless the opener may trigger generations anyway.
+func (c *conn) open(r request) error {
+	flags, err := parseOpen(r.Body)
+	if err != nil {
+		return err
+	}
+	reading := flags&unix.O_ACCMODE == unix.O_RDONLY
+	cached := reading && c.mode == ModePageCache
+	out, back := fopenDirectIO|fopenStream|fopenKeepCache|fopenNoFlush|fopenParallelWrites, int32(0)
+	switch {
+	case cached:
+		out = fopenStream | fopenKeepCache | fopenNoFlush
+	case c.mode == ModePassthrough && (reading || c.server.privileged(r.PID)):
+		// No more is allowed with passthrough (fs/fuse/fuse_i.h,
+		// FOPEN_PASSTHROUGH_MASK), hence no stream.
+		out = fopenDirectIO | fopenPassthrough | fopenNoFlush | fopenParallelWrites
+		back = c.back
+	}
+	id, errno := c.server.core.open(r.UID, r.PID, cached)
+	if errno != 0 {
+		c.answer(r.Unique, errno, nil)
+		return nil
+	}
+	c.answer(r.Unique, 0, appendOpen(nil, id, out, back))
+	return nil
+}
+
+func (c *conn) release(r request) error {
+	id, err := parseFirst(r.Body)
+	if err != nil {
+		return err
+	}
+	changed := c.server.core.release(id)
+	c.answer(r.Unique, 0, nil)
+	c.server.changed(changed)
+	return nil
+}
+
+// read tells a read(2) from a fault on a mapping. All reads through a cached
+// descriptor are the page cache's; through others, only those without a lock
+// owner, which come from private mappings.
+func (c *conn) read(r request) error {
+	in, err := parseRead(r.Body)
+	if err != nil {
+		return err
+	}
+	if in.ReadFlags&readLockOwner == 0 || c.server.core.isCached(in.Handle) {
+		c.fault(r.Unique, in)
+		return nil
+	}
+	c.server.core.read(r.Unique, in.Handle, r.PID, in.Size, in.FileFlags&unix.O_NONBLOCK != 0)
+	return nil
+}
+
+func (c *conn) acknowledge(r request) error {
+	in, data, err := parseWrite(r.Body)
+	if err != nil {
+		return err
+	}
+	c.server.changed(c.server.core.write(r.Unique, in.Handle, r.PID, data))
+	return nil
+}
+
+func (c *conn) poll(r request) error {
+	in, err := parsePoll(r.Body)
+	if err != nil {
+		return err
+	}
+	c.server.core.poll(r.Unique, r.PID, in)
+	return nil
+}
+
+func (c *conn) ioctl(r request) error {
+	in, err := parseIoctl(r.Body)
+	if err != nil {
+		return err
+	}
+	switch uintptr(in.Cmd) {
+	case SetWatcherTracking:
+		process, comm := c.server.who(r.PID)
+		c.server.changed(c.server.core.setTracking(r.Unique, in.Handle, r.PID, in.Arg != 0, process, comm))
+	case WaitWatchers:
+		c.server.core.waitWatchers(r.Unique, in.Handle, r.PID, in.Arg)
+	case TriggerGenUpdate:
+		go c.trigger(r.Unique, r.PID, uint32(in.Arg))
+	default:
+		c.answer(r.Unique, syscall.EINVAL, nil)
+	}
+	return nil
+}
+
+// trigger is TRIGGER_GEN_UPDATE. The caller cannot end before it is answered,
+// so its pid means the same process throughout.
+func (c *conn) trigger(unique uint64, thread, least uint32) {
+	if !c.server.privileged(thread) {
+		c.answer(unique, syscall.EACCES, nil)
+		return
+	}
+	c.server.Bump(least)
+	c.answer(unique, 0, appendIoctl(nil))
+}
+
+// setattr lets size and times be "set" without effect, as a character device
+// does for open(O_TRUNC) and touch, and refuses the rest: the file must stay
+// readable and writable to everyone.
+func (c *conn) setattr(r request) error {
+	valid, err := parseSetattr(r.Body)
+	if err != nil {
+		return err
+	}
+	if valid&setattrIDs != 0 {
+		c.answer(r.Unique, syscall.EPERM, nil)
+		return nil
+	}
+	c.answer(r.Unique, 0, appendAttr(nil, c.server.started))
+	return nil
+}
+
+// close ends the connection; all its requests fail with ECONNABORTED.
+func (c *conn) close() { _ = c.file.Close() }

@@ -1,0 +1,33 @@
+// Package sysgenid is /dev/sysgenid: the device served to others, and the
+// client that services import.
+//
+// The easy case. A service opens the device, asks to be tracked, and waits.
+// When the virtual machine was cloned the counter goes up; the service throws
+// away what a twin also holds (PRNG state, keys, nonces, identifiers) and
+// acknowledges. Nothing leaves the guest until all tracked watchers have.
+//
+//	c, err := sysgenid.Open(sysgenid.Path)
+//	...
+//	err = c.Watch(ctx, func(ctx context.Context, gen uint32) error { return reseed() })
+//
+// A library that cannot run a loop compares Generation(), one load from a
+// mapped page, with the value it remembers, and is not tracked.
+//
+// The race. A generation may come at any instruction. So whoever compares
+// before an irrevocable step must compare again after having computed what it
+// sends (SealThenCheck), and an acknowledgement names the generation it is
+// for: one that is no longer current is refused, and the loop goes round once
+// more. In the server the order of a bump is counter, page, then wake-ups, so
+// that who is woken finds both the counter and the page new.
+//
+// The mechanism. Where a kernel driver serves the device it is used as it is.
+// Else a FUSE mount whose root is one regular file is put over the path,
+// straight from /dev/fuse. With FUSE_PASSTHROUGH (Linux 6.9) mappings go to a
+// memfd and a bump is one store; without it FUSE_NOTIFY_STORE changes the page
+// cache under all mappings. Under the mount lies a plain file that holds the
+// counter too: it serves who opens in the instant when a broken connection is
+// being replaced, and everyone where the kernel has no FUSE.
+//
+// The state of all open file descriptions is in core, which is pure and knows
+// neither FUSE nor files; wire has the layouts; *_linux.go has the effects.
+package sysgenid

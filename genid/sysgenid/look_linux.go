@@ -1,0 +1,76 @@
+package sysgenid
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// silent answers nobody: there is no connection.
+type silent struct{}
+
+func (silent) answer(uint64, syscall.Errno, []byte) {}
+func (silent) wake(uint64)                          {}
+
+func appendU64(b []byte, v uint64) []byte { return binary.NativeEndian.AppendUint64(b, v) }
+
+// look opens and maps the device as a client would, with a descriptor for
+// reading and one for writing at once, and compares what the page shows with
+// current, which may move meanwhile. The stat also tells the kernel the file's
+// size: until then a mapped load would die of SIGBUS.
+//
+// It runs in the process that serves, so everything here that waits for the
+// server is a system call, which leaves Go's scheduler free; the page too is
+// touched by the kernel, in a write, and never by a load of ours.
+func look(path string, current func() uint32) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return fmt.Errorf("stat the mounted device: %w", err)
+	}
+	reading, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the mounted device for reading: %w", err)
+	}
+	defer unix.Close(reading)
+	both, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the mounted device for writing beside a reader: %w", err)
+	}
+	defer unix.Close(both)
+	mem, err := unix.Mmap(reading, 0, PageSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map the mounted device: %w", err)
+	}
+	defer func() { _ = unix.Munmap(mem) }()
+	before := current()
+	shown, err := throughPipe(mem[:4])
+	if err != nil {
+		return fmt.Errorf("read the mapped page: %w", err)
+	}
+	if shown != before && shown != current() {
+		return fmt.Errorf("the mapped page shows generation %d and not %d", shown, before)
+	}
+	return nil
+}
+
+// throughPipe copies four bytes by way of the kernel.
+func throughPipe(mem []byte) (uint32, error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return 0, err
+	}
+	defer unix.Close(ends[0])
+	defer unix.Close(ends[1])
+	if _, err := unix.Write(ends[1], mem); err != nil {
+		return 0, err
+	}
+	var b [4]byte
+	n, err := unix.Read(ends[0], b[:])
+	if n != 4 {
+		return 0, errors.Join(errors.New("short read"), err)
+	}
+	return binary.NativeEndian.Uint32(b[:]), nil
+}
