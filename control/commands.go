@@ -33,6 +33,7 @@ func commands() []command {
 		{name: "rouse-quiesce", slow: true, run: rouseQuiesce},
 		{name: "rouse-release", frozen: true, slow: true, run: rouseRelease},
 		{name: "rouse-resumed", frozen: true, run: rouseResumed},
+		{name: "rouse-wait", frozen: true, slow: true, run: rouseWait},
 		{name: "rouse-status", frozen: true, run: rouseStatus},
 		{name: "rouse-report", frozen: true, run: rouseReport},
 		{name: "rouse-services", frozen: true, run: rouseServices},
