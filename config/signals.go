@@ -1,6 +1,9 @@
 package config
 
-import "syscall"
+import (
+	"strings"
+	"syscall"
+)
 
 // Signals are the names that stop-signal may have, without the SIG prefix.
 var Signals = map[string]syscall.Signal{
@@ -8,3 +11,6 @@ var Signals = map[string]syscall.Signal{
 	"TERM": syscall.SIGTERM, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
 	"PWR": syscall.SIGPWR,
 }
+
+// Signal is the signal of a name that Parse has accepted.
+func Signal(name string) syscall.Signal { return Signals[strings.TrimPrefix(name, "SIG")] }

@@ -100,9 +100,11 @@ func (m *Machine) landed(ctx context.Context) (Report, error) {
 	return m.lastReport(), nil
 }
 
-// WaitFor waits until no event is pending and want says yes to the state.
+// WaitFor waits until no event is pending and want says yes to the state. A new generation that the
+// watch has not seen yet counts as pending.
 func (m *Machine) WaitFor(ctx context.Context, want func(State) bool) (State, error) {
 	for {
+		m.look()
 		m.mu.Lock()
 		state, pending, changed := m.state, m.pending, m.changed
 		m.mu.Unlock()

@@ -1,0 +1,40 @@
+//go:build !nowatcher
+
+package main
+
+import (
+	"context"
+	"log"
+
+	"rouse/genid/sysgenid"
+)
+
+// watch makes the server a tracked watcher: from now on, after a resume nothing leaves the machine until
+// it has adjusted and said so.
+func watch(s *server, device string, mute bool) error {
+	c, err := sysgenid.Open(device)
+	if err != nil {
+		return err
+	}
+	if err := c.Track(true); err != nil {
+		return err
+	}
+	if mute {
+		return nil
+	}
+	go func() {
+		for {
+			generation, err := c.Wait(context.Background())
+			if err == nil {
+				err = s.reseed(generation)
+			}
+			if err == nil {
+				err = c.Ack(generation)
+			}
+			if err != nil {
+				log.Printf("generation %d: %v", generation, err)
+			}
+		}
+	}()
+	return nil
+}

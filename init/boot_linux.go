@@ -1,0 +1,355 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rouse/config"
+	"rouse/control"
+	"rouse/firewall"
+	"rouse/genid"
+	"rouse/genid/sysgenid"
+	"rouse/quiesce"
+	"rouse/quiesce/sockdiag"
+	"rouse/rootfs"
+	"rouse/service"
+)
+
+// cgroupRoot is where rootfs mounts the cgroup v2 hierarchy.
+const cgroupRoot = "/sys/fs/cgroup"
+
+// guest is everything that PID 1 holds.
+type guest struct {
+	log      *logger
+	cfg      config.Config
+	page     *genid.Page // nil where the machine has no VMGenID
+	pool     *genid.Pool
+	device   *sysgenid.Server
+	gate     *firewall.Gate // nil where the kernel has no mechanism
+	gateErr  error
+	queues   *sockdiag.Inspector
+	reaper   *service.Reaper
+	services *service.Manager
+	flow     *quiesce.Machine
+	problems problems
+	end      chan string // how to end the machine
+}
+
+// bootGuest is the life of PID 1. It returns only if the machine cannot be ended.
+func bootGuest() {
+	// Without a console the reason of a failure would be lost; with a closed one, Go would not have
+	// come this far.
+	_ = rootfs.OpenConsole()
+	g := &guest{log: newLogger(os.Stdout), end: make(chan string, 1)}
+	defer func() {
+		if p := recover(); p != nil {
+			g.log.printf("panic: %v\r\n%s", p, debug.Stack())
+			g.powerOff("poweroff")
+		}
+	}()
+	mode, err := g.run(context.Background())
+	if err != nil {
+		g.log.printf("cannot go on: %v", err)
+		for _, line := range strings.Split(err.Error(), "\n") {
+			g.log.printf("reason: %s", line)
+		}
+		mode = "poweroff"
+	}
+	g.powerOff(mode)
+}
+
+// powerOff ends the machine. If even that fails there is nothing left to do but to stay: PID 1 must not
+// exit, or the kernel panics and hides the reason.
+func (g *guest) powerOff(mode string) {
+	if mode == "" {
+		mode = "poweroff"
+	}
+	g.log.printf("%s", mode)
+	if err := rootfs.PowerOff(mode); err != nil {
+		g.log.printf("%s: %v", mode, err)
+	}
+	select {}
+}
+
+// run is the boot order. Each step says what it needs from those before it.
+func (g *guest) run(ctx context.Context) (mode string, err error) {
+	g.log.printf("rouse %s", version)
+	// Fatal: without /proc and /sys nothing below works.
+	if err := rootfs.MountEarly(); err != nil {
+		return "", err
+	}
+	if err := g.configure(); err != nil {
+		return "", err
+	}
+	// Best effort: a kernel may have them built in, or not need them. What then lacks says so itself.
+	for _, err := range split(rootfs.LoadModules("", append(config.GuestModules(), g.cfg.Modules...))) {
+		if !errors.Is(err, fs.ErrNotExist) {
+			g.problems.add("module: %v", err)
+		}
+	}
+	if err := rootfs.MountLate(); err != nil {
+		g.problems.add("%v", err)
+	}
+	if _, err := rootfs.EnableControllers(cgroupRoot); err != nil {
+		g.problems.add("%v", err)
+	}
+	if err := g.network(); err != nil {
+		return "", err
+	}
+	if err := g.equip(); err != nil {
+		return "", err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	return g.serve(ctx)
+}
+
+// configure reads the configuration. A mistake in it is fatal: services that were meant to be guarded
+// would run otherwise.
+func (g *guest) configure() error {
+	text, err := os.ReadFile(config.Path)
+	if err != nil {
+		return fmt.Errorf("configuration: %w; put one into the image (rouse build --config)", err)
+	}
+	cfg, err := config.Parse(config.Path, text, overrides(rootfs.Cmdline()))
+	if err != nil {
+		return err
+	}
+	g.cfg = cfg
+	return errors.Join(config.CheckFiles(config.Path, text, cfg, executable)...)
+}
+
+// overrides are the rouse.* parameters of the kernel command line, in a fixed order.
+func overrides(cmdline map[string][]string) []string {
+	var list []string
+	for name, values := range cmdline {
+		if key, ok := strings.CutPrefix(name, "rouse."); ok {
+			list = append(list, key+"="+values[len(values)-1])
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s does not exist", path)
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
+		return fmt.Errorf("%s is not an executable file", path)
+	}
+	return nil
+}
+
+// network brings up what the configuration and the kernel's ip= ask for. A guest whose address is wrong
+// must not come up half: nobody would notice but its clients.
+func (g *guest) network() error {
+	interfaces := plannedInterfaces(g.cfg)
+	hostname := g.cfg.Hostname
+	for _, value := range rootfs.Cmdline()["ip"] {
+		ip, err := rootfs.ParseIP(value)
+		if err != nil {
+			return fmt.Errorf("kernel command line: %w", err)
+		}
+		if ip.Static && len(g.cfg.Interfaces) == 0 {
+			interfaces = append(interfaces, ip.Interface)
+		}
+		if hostname == "" {
+			hostname = ip.Hostname
+		}
+	}
+	if hostname != "" {
+		if err := rootfs.SetHostname(hostname); err != nil {
+			return err
+		}
+	}
+	if err := rootfs.ConfigureNetwork(interfaces); err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	return nil
+}
+
+func plannedInterfaces(cfg config.Config) []rootfs.Interface {
+	var list []rootfs.Interface
+	for _, i := range cfg.Interfaces {
+		list = append(list, rootfs.Interface{Name: i.Name, MAC: i.MAC, Addresses: i.Addresses,
+			Gateway4: i.Gateway4, Gateway6: i.Gateway6, MTU: i.MTU})
+	}
+	return list
+}
+
+// equip opens everything that a quiesce or a resume will need, so that afterwards nothing has to be
+// opened, loaded or allocated that could be missing.
+func (g *guest) equip() error {
+	var err error
+	if g.pool, err = genid.OpenPool("/dev/urandom"); err != nil {
+		return err
+	}
+	// Not fatal: hypervisors without VMGenID announce a resume through the control channel.
+	if g.page, err = genid.OpenPage(os.DirFS("/sys/firmware/acpi/tables"), "/dev/mem"); err != nil {
+		g.problems.add("VMGenID: %v; a clone is noticed only when the host says so (rouse-resumed)", err)
+	} else {
+		g.log.printf("VMGenID %s at %#x by %s in %s", g.page.ID(), g.page.Device.Address, g.page.Device.Path, g.page.Device.Table)
+	}
+	if g.gate, g.gateErr = firewall.New(g.gateOptions()); g.gateErr != nil {
+		g.problems.add("gate: %v; no quiesce is possible, and a clone cannot be kept from speaking", g.gateErr)
+	}
+	if g.queues, err = sockdiag.New(sockdiag.Options{}); err != nil {
+		return fmt.Errorf("socket queues: %w", err)
+	}
+	// Before the first service: a library that finds no device at its start never looks again.
+	if g.device, err = sysgenid.Serve(g.cfg.Sysgenid.Path, sysgenid.Options{Mode: deviceMode(g.cfg.Sysgenid.Mode), Log: g.log.printf}); err != nil {
+		return fmt.Errorf("generation device: %w", err)
+	}
+	if g.device.Mode() == sysgenid.ModeFile {
+		g.problems.add("%s is a plain file: acknowledgements are not available (CONFIG_FUSE_FS)", g.cfg.Sysgenid.Path)
+	}
+	g.log.printf("%s by %s; gate by %s", g.device.Path(), g.device.Mode(), g.mechanism())
+	g.reaper = service.NewReaper()
+	g.services, err = service.New(service.Options{CgroupRoot: cgroupRoot, Reaper: g.reaper,
+		Log: g.log.printf, Output: g.log.output}, specs(g.cfg.Services))
+	return err
+}
+
+func (g *guest) gateOptions() firewall.Options {
+	o := firewall.Options{Log: g.log.printf}
+	if g.cfg.Gate.Mechanism != "auto" {
+		o.Mechanism = g.cfg.Gate.Mechanism
+	}
+	for _, a := range g.cfg.Gate.Allow {
+		o.Allow = append(o.Allow, firewall.Allow{Interface: a.Interface, Prefix: a.Prefix, Protocol: a.Protocol, Port: a.Port})
+	}
+	return o
+}
+
+func deviceMode(name string) sysgenid.Mode {
+	for _, m := range []sysgenid.Mode{sysgenid.ModePassthrough, sysgenid.ModePageCache, sysgenid.ModeFile} {
+		if m.String() == name {
+			return m
+		}
+	}
+	return sysgenid.ModeAuto
+}
+
+func (g *guest) mechanism() string {
+	if g.gate == nil {
+		return "nothing"
+	}
+	return g.gate.Mechanism()
+}
+
+// serve starts services, flow and control channel, and returns how the machine is to end.
+func (g *guest) serve(ctx context.Context) (mode string, err error) {
+	go func() {
+		if err := g.reaper.Run(ctx); err != nil && ctx.Err() == nil {
+			g.problems.add("reaper: %v", err)
+		}
+	}()
+	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.log.printf))
+	go g.flow.Run(ctx)
+	g.listen(ctx)
+	signals := g.signals()
+	go g.startServices(ctx)
+	select {
+	case mode = <-g.end:
+	case s := <-signals:
+		mode = map[os.Signal]string{unix.SIGINT: "reboot", unix.SIGTERM: "reboot"}[s]
+		g.log.printf("signal %s", s)
+	}
+	stopping, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := g.services.Stop(stopping); err != nil {
+		g.log.printf("stop: %v", err)
+	}
+	return mode, nil
+}
+
+// signals are how kernels and hypervisors ask PID 1 to end: Ctrl-Alt-Del is SIGINT, the power button of
+// some VMMs SIGPWR; TERM, USR1 and USR2 are as busybox has them.
+func (g *guest) signals() <-chan os.Signal {
+	// Without this the kernel reboots at once on Ctrl-Alt-Del. A container may not; it has no such keys.
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, unix.SIGINT, unix.SIGTERM, unix.SIGPWR, unix.SIGUSR1, unix.SIGUSR2)
+	return c
+}
+
+// startServices boots the services. One that does not come up leaves the machine booting, for the host
+// to see why; the others go on.
+func (g *guest) startServices(ctx context.Context) {
+	if err := g.services.Start(ctx); err != nil {
+		g.problems.add("services: %v", err)
+		g.log.printf("services: %v", err)
+		return
+	}
+	// Refused if a snapshot was resumed while booting: then the adjust ends the booting.
+	if err := g.flow.Ready(); err != nil {
+		g.log.printf("ready: %v", err)
+	}
+	g.log.printf("all services are ready")
+}
+
+// listen serves the control channel. A transport that is missing is a problem to be told on the others.
+func (g *guest) listen(ctx context.Context) {
+	server := control.NewServer(hostView{g}, control.ServerOptions{Version: version, Log: g.log.printf,
+		QuiesceTimeout: quiesceBudget(g.cfg)})
+	serve := func(name string, f func() error) {
+		go func() {
+			if err := f(); err != nil && ctx.Err() == nil {
+				g.problems.add("control by %s: %v", name, err)
+			}
+		}()
+	}
+	c := g.cfg.Control
+	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil {
+		g.problems.add("control: %v", err)
+	}
+	if c.Serial != "" {
+		serve("virtio-serial", func() error { return server.ServeSerial(ctx, g.serialPath(ctx)) })
+	}
+	if c.Vsock != 0 {
+		serve("vsock", func() error { return server.ServeVsock(ctx, c.Vsock) })
+	}
+	serve("unix socket", func() error { return server.ServeUnix(ctx, c.Socket) })
+}
+
+// serialPath is the port of the configured name; "" lets the server look for the usual one again and again.
+func (g *guest) serialPath(context.Context) string {
+	if g.cfg.Control.Serial == control.PortName {
+		return ""
+	}
+	path, err := control.FindSerial(g.cfg.Control.Serial)
+	if err != nil {
+		g.problems.add("control: %v", err)
+	}
+	return path
+}
+
+// split takes a joined error apart.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range j.Unwrap() {
+			all = append(all, split(e)...)
+		}
+		return all
+	}
+	return []error{err}
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"rouse/control"
+	"rouse/quiesce"
+)
+
+// problems gathers what is degraded, for the status.
+type problems struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (p *problems) add(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = append(p.list, fmt.Sprintf(format, args...))
+}
+
+func (p *problems) all() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.list...)
+}
+
+// hostView is the guest as the control channel sees it.
+type hostView struct{ g *guest }
+
+func (h hostView) Quiesce(ctx context.Context, o control.QuiesceOptions) (json.RawMessage, int, error) {
+	r, err := h.g.flow.Quiesce(ctx, quiesce.QuiesceOptions{Timeout: o.Timeout, Leftovers: quiesce.Policy(o.Leftovers)})
+	return encode(r), r.Filesystems, refused(err)
+}
+
+func (h hostView) Release(ctx context.Context) (json.RawMessage, error) {
+	r, err := h.g.flow.Release(ctx)
+	return encode(r), refused(err)
+}
+
+// refused marks errors that changed nothing, for clients that may try again.
+func refused(err error) error {
+	if errors.Is(err, quiesce.ErrBusy) {
+		return fmt.Errorf("%w: %w", control.ErrRefused, err)
+	}
+	return err
+}
+
+func (h hostView) Resumed(_ context.Context, r control.Resume) error {
+	return h.g.flow.Resumed(quiesce.Resume{Seed: r.Seed, TimeNS: r.TimeNS, Identity: r.Identity, Generation: r.Generation})
+}
+
+// WaitFor also waits while a new generation has shown itself and the flow has not yet begun with it: a
+// clone that still looks as it did before the snapshot is not ready.
+func (h hostView) WaitFor(ctx context.Context, states []string) error {
+	state, err := h.g.flow.WaitFor(ctx, func(s quiesce.State) bool { return slices.Contains(states, string(s)) })
+	if err != nil {
+		return fmt.Errorf("still %s: %w", state, err)
+	}
+	return nil
+}
+
+func (h hostView) Status() control.Status {
+	g := h.g
+	s := control.Status{
+		State: string(g.flow.State()), Generation: g.device.Generation(), Gate: "none", Mechanism: g.mechanism(),
+		Source: "host", SysGenID: g.device.Mode().String(), Outdated: len(g.device.Outdated()), Version: version,
+		UptimeMS: time.Since(g.log.began).Milliseconds(), Problems: g.problems.all(),
+	}
+	if g.page != nil {
+		s.VMGenID, s.Source = g.page.ID(), "vmgenid"
+	}
+	if g.gate != nil {
+		state, err := g.gate.State()
+		s.Gate = state.String()
+		if err != nil {
+			s.Problems = append(s.Problems, "gate: "+err.Error())
+		}
+	}
+	for _, w := range g.device.Watchers() {
+		if w.Tracked {
+			s.Watchers++
+		}
+	}
+	if reason := g.flow.Reason(); reason != "" {
+		s.Problems = append(s.Problems, "held: "+reason)
+	}
+	return s
+}
+
+func (h hostView) Report() json.RawMessage {
+	reports := h.g.flow.Reports()
+	if len(reports) == 0 {
+		return nil
+	}
+	return encode(reports[len(reports)-1])
+}
+
+func (h hostView) Services() any { return h.g.services.Status() }
+
+func (h hostView) Watchers() any {
+	list := []quiesce.Watcher{}
+	for _, w := range h.g.device.Watchers() {
+		if w.Tracked {
+			list = append(list, h.g.watcher(w))
+		}
+	}
+	return list
+}
+
+func (h hostView) Log(service string, lines int) []string {
+	if service == "" {
+		return h.g.log.last(lines)
+	}
+	var list []string
+	for _, line := range h.g.services.Log(service, lines) {
+		list = append(list, string(line))
+	}
+	return list
+}
+
+func (h hostView) Frozen() bool {
+	switch h.g.flow.State() {
+	case quiesce.Quiescing, quiesce.Quiesced, quiesce.Thawing:
+		return true
+	}
+	return false
+}
+
+// Shutdown begins the end of the machine and returns, so that the host gets its answer.
+func (h hostView) Shutdown(mode string) error {
+	switch mode {
+	case "powerdown":
+		mode = "poweroff"
+	case "reboot", "halt":
+	default:
+		return fmt.Errorf("shutdown %q: unknown; use powerdown, reboot or halt", mode)
+	}
+	select {
+	case h.g.end <- mode:
+		return nil
+	default:
+		return fmt.Errorf("shutdown: %w: already on the way", control.ErrRefused)
+	}
+}
+
+// encode writes a report. One that cannot be written would be a mistake in its type.
+func encode(v any) json.RawMessage {
+	text, err := json.Marshal(v)
+	if err != nil {
+		text, _ = json.Marshal(map[string]string{"error": err.Error()})
+	}
+	return text
+}

@@ -1,0 +1,338 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rouse/config"
+	"rouse/firewall"
+	"rouse/genid/sysgenid"
+	"rouse/quiesce"
+	"rouse/quiesce/sockdiag"
+	"rouse/rootfs"
+	"rouse/service"
+)
+
+// The adapters between the flow's interfaces and the packages that do the work.
+
+func (g *guest) parts() quiesce.Parts {
+	return quiesce.Parts{
+		Gate:        gatePart{g},
+		Queues:      queuePart{g},
+		Services:    servicePart{g},
+		Filesystems: filesystemPart{g},
+		Generation:  generationPart{g},
+		Kernel:      kernelPart{g},
+		Network:     networkPart{},
+	}
+}
+
+func flowOptions(cfg config.Config, log func(string, ...any)) quiesce.Options {
+	return quiesce.Options{
+		HooksTimeout:   hooksBudget(cfg),
+		DrainTimeout:   time.Duration(cfg.Quiesce.Timeout),
+		SettleTimeout:  time.Duration(cfg.Quiesce.SettleTimeout),
+		FreezeTimeout:  time.Duration(cfg.Quiesce.FreezeTimeout),
+		SyncTimeout:    30 * time.Second,
+		AdjustTimeout:  10 * time.Second,
+		WatcherTimeout: time.Duration(cfg.Adjust.Timeout),
+		Watchdog:       time.Duration(cfg.Quiesce.Watchdog),
+		Leftovers:      quiesce.Policy(cfg.Quiesce.Leftovers),
+		Late:           quiesce.Policy(cfg.Adjust.Late),
+		Log:            log,
+	}
+}
+
+// hooksBudget is what all hooks of one kind may take together: the sum of their own budgets, and a
+// little for starting them.
+func hooksBudget(cfg config.Config) time.Duration {
+	before, after := 5*time.Second, 5*time.Second
+	for _, s := range cfg.Services {
+		for _, h := range s.BeforeSnapshot {
+			before += time.Duration(h.Timeout)
+		}
+		for _, h := range s.AfterRestore {
+			after += time.Duration(h.Timeout)
+		}
+	}
+	return max(before, after)
+}
+
+// quiesceBudget bounds a whole quiesce; every phase ends well before.
+func quiesceBudget(cfg config.Config) time.Duration {
+	return hooksBudget(cfg) + 2*time.Duration(cfg.Quiesce.Timeout) + 2*time.Minute
+}
+
+// gatePart is the gate. While it is not open, no service is restarted: PID 1 must not fork in a machine
+// that is about to be, or has just been, copied.
+type gatePart struct{ g *guest }
+
+func (p gatePart) Set(to quiesce.GateState) error {
+	if p.g.gate == nil {
+		return fmt.Errorf("gate: %w", p.g.gateErr)
+	}
+	if to != quiesce.GateOpen {
+		p.g.services.HoldRestarts()
+	}
+	state, err := firewall.ParseState(string(to))
+	if err != nil {
+		return err
+	}
+	err = p.g.gate.Set(state)
+	if errors.Is(err, firewall.ErrNoHold) {
+		// The drain then sees new flows too and may take longer; what follows is shut, which every mechanism knows.
+		p.g.log.printf("gate: %v: new flows go on until it is shut", err)
+		return nil
+	}
+	if err == nil && to == quiesce.GateOpen {
+		p.g.services.ReleaseRestarts()
+	}
+	return err
+}
+
+// queuePart is what sockets hold.
+type queuePart struct{ g *guest }
+
+func (p queuePart) Busy(ctx context.Context) ([]quiesce.Leftover, error) {
+	sockets, err := p.g.queues.Busy(ctx)
+	if err != nil || len(sockets) == 0 {
+		return nil, err
+	}
+	list := make([]quiesce.Leftover, len(sockets))
+	for i := range sockets {
+		list[i] = p.leftover(&sockets[i])
+	}
+	return list, nil
+}
+
+func (p queuePart) leftover(s *sockdiag.Socket) quiesce.Leftover {
+	l := quiesce.Leftover{Protocol: s.Protocol, State: s.State, Local: s.Local, Remote: s.Remote, Unread: s.Unread,
+		Unsent: s.Unsent, PID: s.PID, Command: s.Comm, Reason: s.Reason, Handle: s}
+	if s.PID != 0 {
+		l.Service = p.g.services.ServiceOf(s.PID)
+	}
+	return l
+}
+
+func (p queuePart) Barrier() error { return p.g.queues.Barrier() }
+
+func (p queuePart) Destroy(ctx context.Context, leftovers []quiesce.Leftover) ([]quiesce.Leftover, error) {
+	sockets := make([]sockdiag.Socket, len(leftovers))
+	byCookie := map[uint64]quiesce.Leftover{}
+	for i, l := range leftovers {
+		sockets[i] = *l.Handle.(*sockdiag.Socket)
+		byCookie[sockets[i].Cookie] = l
+	}
+	left, err := p.g.queues.Destroy(ctx, sockets)
+	var still []quiesce.Leftover
+	for i := range left {
+		l, ok := byCookie[left[i].Cookie]
+		if !ok || left[i].Cookie == 0 {
+			l = p.leftover(&left[i])
+		}
+		l.Reason = left[i].Reason
+		still = append(still, l)
+	}
+	return still, err
+}
+
+func (p queuePart) Sever(ctx context.Context) (int, error) {
+	inherited, err := p.g.queues.Inherited(ctx)
+	if err != nil {
+		return 0, err
+	}
+	left, err := p.g.queues.Destroy(ctx, inherited)
+	if err != nil {
+		return 0, err
+	}
+	if len(left) > 0 {
+		return 0, fmt.Errorf("%d inherited connections could not be destroyed, the first: %s", len(left), left[0])
+	}
+	return len(inherited), errors.Join(sockdiag.FlushConntrack(), sockdiag.FlushNeighbours())
+}
+
+// servicePart is the supervisor.
+type servicePart struct{ g *guest }
+
+func (p servicePart) hooks(ctx context.Context, when string) (any, error) {
+	results, err := p.g.services.Hooks(ctx, when)
+	if len(results) == 0 {
+		return nil, err
+	}
+	return results, err
+}
+
+func (p servicePart) BeforeSnapshot(ctx context.Context) (any, error) {
+	return p.hooks(ctx, service.BeforeSnapshot)
+}
+
+func (p servicePart) AfterRestore(ctx context.Context) (any, error) {
+	return p.hooks(ctx, service.AfterRestore)
+}
+
+func (p servicePart) Settle(ctx context.Context) error { return p.g.services.Settle(ctx) }
+func (p servicePart) Freeze(ctx context.Context) error { return p.g.services.Freeze(ctx) }
+func (p servicePart) Thaw(ctx context.Context) error   { return p.g.services.Thaw(ctx) }
+
+func (p servicePart) RestartOwners(ctx context.Context, late []quiesce.Watcher) error {
+	done := map[string]bool{}
+	for _, w := range late {
+		if w.Service == "" {
+			return fmt.Errorf("watcher %s[%d] belongs to no service", w.Command, w.PID)
+		}
+		if done[w.Service] {
+			continue
+		}
+		done[w.Service] = true
+		if err := p.g.services.Restart(ctx, w.Service); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// filesystemPart syncs. An image that runs from memory has nothing to freeze.
+type filesystemPart struct{ g *guest }
+
+func (p filesystemPart) Freeze(context.Context) (int, error) {
+	unix.Sync()
+	if p.g.cfg.Quiesce.DropCaches {
+		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
+			return 0, fmt.Errorf("drop caches: %w", err)
+		}
+	}
+	return 1, nil
+}
+
+func (p filesystemPart) Thaw(context.Context) error { return nil }
+
+// generationPart is the VMGenID page and the device.
+type generationPart struct{ g *guest }
+
+func (p generationPart) ID() string {
+	if p.g.page == nil {
+		return ""
+	}
+	return p.g.page.ID()
+}
+
+func (p generationPart) Bump() (uint32, error) { return p.g.device.Bump(0), nil }
+func (p generationPart) Counter() uint32       { return p.g.device.Generation() }
+
+func (p generationPart) Wait(ctx context.Context) error { return p.g.device.Wait(ctx) }
+
+func (p generationPart) Outdated() []quiesce.Watcher {
+	var list []quiesce.Watcher
+	for _, w := range p.g.device.Outdated() {
+		list = append(list, p.g.watcher(w))
+	}
+	return list
+}
+
+func (g *guest) watcher(w sysgenid.Watcher) quiesce.Watcher {
+	q := quiesce.Watcher{ID: w.ID, PID: w.PID, Command: w.Comm, Acknowledged: w.Acknowledged, Service: g.services.ServiceOf(w.PID)}
+	if !w.OutdatedSince.IsZero() {
+		q.LateMS = time.Since(w.OutdatedSince).Milliseconds()
+	}
+	return q
+}
+
+// kernelPart is the random pool, the clock and the names.
+type kernelPart struct{ g *guest }
+
+func (p kernelPart) Reseed(id string, seed []byte) (any, error) { return p.g.pool.Reseed(id, seed) }
+
+// identity is what a host may hand over with rouse-resumed; all of it is optional.
+type identity struct {
+	Hostname   string              `json:"hostname"`
+	MachineID  string              `json:"machine-id"`
+	Interfaces []identityInterface `json:"interfaces"`
+}
+
+type identityInterface struct {
+	Name string `json:"name"`
+	// MAC is the new hardware address.
+	MAC       string         `json:"mac"`
+	Addresses []netip.Prefix `json:"addresses"`
+	Gateway4  netip.Addr     `json:"gateway4"`
+	Gateway6  netip.Addr     `json:"gateway6"`
+}
+
+func (p kernelPart) Identify(_ context.Context, r quiesce.Resume) (any, error) {
+	detail := map[string]any{}
+	if r.TimeNS != 0 {
+		ts := unix.NsecToTimespec(r.TimeNS)
+		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+			return nil, fmt.Errorf("set the clock: %w", err)
+		}
+		detail["clock"] = "set by the host"
+	}
+	if len(r.Identity) == 0 {
+		detail["identity"] = "kept: the host handed over none"
+		return detail, nil
+	}
+	var id identity
+	if err := json.Unmarshal(r.Identity, &id); err != nil {
+		return nil, fmt.Errorf("identity from the host: %w", err)
+	}
+	detail["identity"] = id
+	return detail, id.apply()
+}
+
+func (id identity) apply() error {
+	if id.Hostname != "" {
+		if err := rootfs.SetHostname(id.Hostname); err != nil {
+			return err
+		}
+	}
+	if id.MachineID != "" {
+		if err := rootfs.SetMachineID(id.MachineID); err != nil {
+			return err
+		}
+	}
+	var interfaces []rootfs.Interface
+	for _, i := range id.Interfaces {
+		interfaces = append(interfaces, rootfs.Interface{Name: i.Name, SetMAC: i.MAC, Addresses: i.Addresses,
+			Gateway4: i.Gateway4, Gateway6: i.Gateway6})
+	}
+	if len(interfaces) == 0 {
+		return nil
+	}
+	return rootfs.ReplaceNetwork(interfaces)
+}
+
+type networkPart struct{}
+
+func (networkPart) Announce() error { return rootfs.Announce() }
+
+// specs turns the configuration's services into the supervisor's.
+func specs(services []config.Service) []service.Spec {
+	var list []service.Spec
+	for _, s := range services {
+		spec := service.Spec{Name: s.Name, Exec: s.Exec, Env: s.Env, Dir: s.Dir, User: s.User, Group: s.Group,
+			After: s.After, Oneshot: s.Oneshot, Restart: s.Restart, RestartDelay: time.Duration(s.RestartDelay),
+			ReadyTimeout: time.Duration(s.ReadyTimeout), StopTimeout: time.Duration(s.StopTimeout),
+			StopSignal: config.Signal(s.StopSignal), Settle: s.Settle,
+			BeforeSnapshot: hooks(s.BeforeSnapshot), AfterRestore: hooks(s.AfterRestore)}
+		if s.Ready != "started" {
+			spec.Ready = service.Ready{Kind: s.Ready, Port: s.ReadyPort}
+		}
+		list = append(list, spec)
+	}
+	return list
+}
+
+func hooks(list []config.Hook) []service.Hook {
+	var out []service.Hook
+	for _, h := range list {
+		out = append(out, service.Hook{Exec: h.Exec, Timeout: time.Duration(h.Timeout)})
+	}
+	return out
+}
