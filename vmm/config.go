@@ -3,6 +3,7 @@ package vmm
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -37,8 +38,9 @@ type Config struct {
 
 // Forward is a TCP port of the host that leads into the guest.
 type Forward struct {
-	HostIP              string // "127.0.0.1" if empty
-	HostPort, GuestPort uint16
+	HostIP    string // "127.0.0.1" if empty
+	HostPort  uint16 // 0 is any that is free: VM.Forwards tells which
+	GuestPort uint16
 }
 
 // Files in the run directory. QEMU runs with it as its working directory and gets these names relative, so
@@ -78,8 +80,8 @@ func (c Config) withDefaults() (Config, error) {
 		*p = abs
 	}
 	for _, f := range c.Forwards {
-		if f.HostPort == 0 || f.GuestPort == 0 {
-			return c, fmt.Errorf("vm %q: forward %d to %d: a port is from 1 to 65535", c.Name, f.HostPort, f.GuestPort)
+		if f.GuestPort == 0 {
+			return c, fmt.Errorf("vm %q: forward of host port %d: no guest port", c.Name, f.HostPort)
 		}
 	}
 	return c, nil
@@ -152,6 +154,26 @@ func (c Config) netdev() string {
 		fmt.Fprintf(&b, ",hostfwd=tcp:%s:%d-:%d", f.HostIP, f.HostPort, f.GuestPort)
 	}
 	return b.String()
+}
+
+// parseForwards reads "info usernet" of the human monitor, the only place that tells a chosen port:
+//
+//	Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ
+//	TCP[HOST_FORWARD]  14       127.0.0.1 40123       10.0.2.15    80     0     0
+func parseForwards(info string) []Forward {
+	var all []Forward
+	for line := range strings.Lines(info) {
+		f := strings.Fields(line)
+		if len(f) < 6 || f[0] != "TCP[HOST_FORWARD]" {
+			continue
+		}
+		host, err1 := strconv.ParseUint(f[3], 10, 16)
+		guest, err2 := strconv.ParseUint(f[5], 10, 16)
+		if err1 == nil && err2 == nil {
+			all = append(all, Forward{f[2], uint16(host), uint16(guest)})
+		}
+	}
+	return all
 }
 
 // escape doubles commas, which end a value in QEMU's option syntax.

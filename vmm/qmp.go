@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 // QMPError is an error that QEMU answered with.
@@ -102,7 +103,7 @@ func (q *qmp) answer(m qmpMessage) {
 }
 
 func (q *qmp) end(err error) {
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) {
 		err = errors.New("QEMU has closed its monitor")
 	}
 	q.err = err

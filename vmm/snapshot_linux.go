@@ -26,12 +26,10 @@ func (vm *VM) Snapshot(ctx context.Context, path string) error {
 }
 
 func (vm *VM) blameIfGone(err error) error {
-	select {
-	case <-vm.qmp.done:
+	if vm.gone() {
 		return vm.blame(err)
-	default:
-		return err
 	}
+	return err
 }
 
 func (vm *VM) snapshot(ctx context.Context, path string) error {
@@ -102,7 +100,8 @@ func (vm *VM) migrate(ctx context.Context, f *os.File) error {
 	return err
 }
 
-// restore reads the snapshot. Without -S the guest runs when it is complete.
+// restore reads the snapshot and lets the guest run: the snapshot of a stopped guest is a stopped guest,
+// whatever -S says.
 func (vm *VM) restore(ctx context.Context) error {
 	f, err := os.Open(vm.c.Incoming)
 	if err != nil {
@@ -121,7 +120,10 @@ func (vm *VM) restore(ctx context.Context) error {
 	if err := vm.awaitMigration(ctx); err != nil {
 		return fmt.Errorf("restore %s: %w", vm.c.Incoming, err)
 	}
-	return nil
+	if vm.c.Paused {
+		return nil
+	}
+	return vm.Cont(ctx)
 }
 
 // handOver gives QEMU a descriptor under the name "snapshot" (getfd with SCM_RIGHTS).

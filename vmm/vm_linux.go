@@ -34,6 +34,7 @@ type VM struct {
 
 	mu        sync.Mutex
 	migration string        // last status told by an event
+	stopped   bool          // by a STOP event without RESUME since
 	changed   chan struct{} // closed and replaced when an event arrives
 	closing   sync.Once
 }
@@ -165,7 +166,12 @@ func socketPair() (net.Conn, *os.File, error) {
 func (vm *VM) event(e Event) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	if e.Name == "MIGRATION" {
+	switch e.Name {
+	case "STOP":
+		vm.stopped = true
+	case "RESUME":
+		vm.stopped = false
+	case "MIGRATION":
 		var data struct {
 			Status string `json:"status"`
 		}
@@ -175,6 +181,16 @@ func (vm *VM) event(e Event) {
 	}
 	close(vm.changed)
 	vm.changed = make(chan struct{})
+}
+
+// gone is true if the monitor is closed: QEMU has ended or is about to.
+func (vm *VM) gone() bool {
+	select {
+	case <-vm.qmp.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // blame adds QEMU's last words to an error if QEMU is gone, and waits a moment for it to go if its
@@ -228,6 +244,16 @@ func (vm *VM) Control(ctx context.Context) (*control.Client, error) {
 		return nil, fmt.Errorf("control of vm %s: %w", vm.c.Name, err)
 	}
 	return c, nil
+}
+
+// Forwards gives the forwards with the host ports that QEMU has chosen where Config said 0.
+func (vm *VM) Forwards(ctx context.Context) ([]Forward, error) {
+	var info string
+	args := map[string]any{"command-line": "info usernet"}
+	if err := vm.QMP(ctx, "human-monitor-command", args, &info); err != nil {
+		return nil, err
+	}
+	return parseForwards(info), nil
 }
 
 // Cont lets the guest run.

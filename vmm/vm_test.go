@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,12 +55,29 @@ func testInitrd(t *testing.T) string {
 	cpio(&b, "dev/console", 0o20600, 5, 1, nil)
 	cpio(&b, "dev/null", 0o20666, 1, 3, nil)
 	cpio(&b, "init", 0o100755, 0, 0, data)
+	for _, m := range []string{"net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"} {
+		cpio(&b, filepath.Base(m)+".ko.xz", 0o100644, 0, 0, module(t, m))
+	}
 	cpio(&b, "TRAILER!!!", 0, 0, 0, nil)
 	path := filepath.Join(dir, "initrd")
 	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// module reads a module of kernel 6.12, where they are compressed.
+func module(t *testing.T, name string) []byte {
+	t.Helper()
+	found, _ := filepath.Glob(filepath.Join(out(t), "kernels/6.12/modules/lib/modules/*/kernel", name+".ko.xz"))
+	if len(found) != 1 {
+		t.Fatalf("module %s: found %q", name, found)
+	}
+	data, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // cpio appends one newc entry (Documentation/driver-api/early-userspace/buffer-format.rst).
@@ -75,7 +93,7 @@ func cpio(b *bytes.Buffer, name string, mode, major, minor uint32, data []byte) 
 
 // testContext bounds a whole VM test: an emulated boot takes seconds, on a loaded machine many.
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -131,6 +149,7 @@ func snapshotClones(t *testing.T, mapped bool) {
 	}
 	source := base
 	source.Name, source.Dir, source.Capture = "source", filepath.Join(dir, "source"), filepath.Join(dir, "source.pcap")
+	source.Forwards = []Forward{{GuestPort: 80}}
 	source.GUID = "11111111-1111-4111-8111-111111111111"
 	begin := time.Now()
 	vm := start(t, ctx, source)
@@ -172,9 +191,32 @@ func snapshotClones(t *testing.T, mapped bool) {
 		}
 		t.Logf("clone: running after %v, answers after %v", running, time.Since(begin))
 	}
-	vm.Close()
-	if fi, err := os.Stat(source.Capture); err != nil || fi.Size() <= 24 {
-		t.Errorf("capture: %v, %v: want more than the 24 bytes of a pcap header", fi, err)
+	testCapture(t, ctx, vm)
+}
+
+// testCapture knocks at the forwarded port: the network asks for the guest's MAC, and the question is in
+// the capture.
+func testCapture(t *testing.T, ctx context.Context, vm *VM) {
+	forwards, err := vm.Forwards(ctx)
+	if err != nil || len(forwards) != 1 || forwards[0].HostPort == 0 || forwards[0].GuestPort != 80 {
+		t.Fatalf("forwards: %v, %v: want one to port 80 from a port of the host", forwards, err)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", forwards[0].HostPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const header = 24 // of a pcap file
+	for {
+		fi, err := os.Stat(vm.c.Capture)
+		if err == nil && fi.Size() > header {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("capture: %v, %v: want more than a header", fi, err)
+		}
+		time.Sleep(10 * time.Millisecond) // a growing file tells nobody
 	}
 }
 

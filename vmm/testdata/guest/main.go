@@ -46,6 +46,11 @@ func main() {
 	mount("devtmpfs", "/dev")
 	mount("sysfs", "/sys")
 	mount("proc", "/proc")
+	for _, m := range []string{"failover", "net_failover", "virtio_net"} {
+		if err := load("/" + m + ".ko.xz"); err != nil {
+			fmt.Println("guest: module", m, err)
+		}
+	}
 	if err := linkUp("eth0"); err != nil {
 		fmt.Println("guest: link up:", err)
 	}
@@ -63,6 +68,15 @@ func mount(fs, at string) {
 	if err := unix.Mount(fs, at, fs, 0, ""); err != nil && err != unix.EBUSY {
 		fmt.Println("guest: mount", at, err)
 	}
+}
+
+func load(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.FinitModule(int(f.Fd()), "", unix.MODULE_INIT_COMPRESSED_FILE)
 }
 
 // linkUp makes the kernel send its first packets (IPv6 neighbour discovery), for the capture.
