@@ -42,11 +42,13 @@ func (i *Image) WriteCPIO(w io.Writer, format string) error {
 // warnXattrs: the newc format has no place for extended attributes.
 func (i *Image) warnXattrs() {
 	for _, p := range i.tree.paths() {
-		for _, name := range slices.Sorted(maps.Keys(i.tree.entries[p].xattrs)) {
+		for _, name := range sortedKeys(i.tree.entries[p].xattrs) {
 			i.Warnings = append(i.Warnings, fmt.Sprintf("%s: attribute %s is lost in an initramfs; use an ext4 or squashfs image to keep it", p, name))
 		}
 	}
 }
+
+func sortedKeys(m map[string][]byte) []string { return slices.Sorted(maps.Keys(m)) }
 
 type nopCloser struct{ io.Writer }
 

@@ -190,6 +190,13 @@ func (b *builder) addInit() error {
 	if err := b.addFile(File{Path: "/init", Mode: 0o755, Source: b.spec.Init}); err != nil {
 		return err
 	}
+	// On a disk the kernel looks for /sbin/init and not for /init. An image that has an init of its own keeps it, and
+	// is started with init=/init.
+	if t.lookup("/sbin/init") == nil {
+		if err := b.addFile(File{Path: "/sbin/init", Link: "/init"}); err != nil {
+			return err
+		}
+	}
 	return b.addFile(File{Path: "/sbin/rousectl", Link: "/init"})
 }
 
