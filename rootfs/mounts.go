@@ -13,6 +13,7 @@ type Mount struct {
 	Mode                 uint32 // permissions of the target folder if it has to be made
 	Magic                int64  // what statfs(2) calls this type: tells "is there already"; 0: any mount at the target will do
 	MayLack              bool   // a kernel without this type is fine
+	NoFail               bool   // for MountExtra: go on without it
 	Why                  string // what needs it, for people who read the table or an error
 }
 
@@ -22,17 +23,20 @@ type MountFlag uintptr
 // The flags of linux/include/uapi/linux/mount.h (v6.12, lines 13-36) that the tables use. They are part of the ABI
 // and the same on every architecture; written here so that the tables are values on any host.
 const (
-	ReadOnly   MountFlag = 1
-	NoSetuid   MountFlag = 2
-	NoDevices  MountFlag = 4
-	NoExec     MountFlag = 8
-	Remount    MountFlag = 32
-	NoAtime    MountFlag = 1024
-	Bind       MountFlag = 4096
-	Move       MountFlag = 8192
-	Recursive  MountFlag = 16384
-	Private    MountFlag = 1 << 18
-	StrictTime MountFlag = 1 << 24
+	ReadOnly    MountFlag = 1
+	NoSetuid    MountFlag = 2
+	NoDevices   MountFlag = 4
+	NoExec      MountFlag = 8
+	Synchronous MountFlag = 16
+	Remount     MountFlag = 32
+	NoSymfollow MountFlag = 256
+	NoAtime     MountFlag = 1024
+	NoDirAtime  MountFlag = 2048
+	Bind        MountFlag = 4096
+	Recursive   MountFlag = 16384
+	Relatime    MountFlag = 1 << 21
+	StrictAtime MountFlag = 1 << 24
+	LazyTime    MountFlag = 1 << 25
 )
 
 // String is the row as a line of fstab(5).
@@ -44,13 +48,15 @@ func (m Mount) String() string {
 	return fmt.Sprintf("%s %s %s %s", m.Source, m.Target, m.Type, strings.Join(opts, ","))
 }
 
-// flagNames are the options of mount(8) that are flags of mount(2). "defaults" and "rw" set none.
+// flagNames are the options of mount(8) that are flags of mount(2), each with the option that takes it back.
 var flagNames = []struct {
-	name string
-	flag MountFlag
+	name, opposite string
+	flag           MountFlag
 }{
-	{"ro", ReadOnly}, {"nosuid", NoSetuid}, {"nodev", NoDevices}, {"noexec", NoExec}, {"remount", Remount},
-	{"noatime", NoAtime}, {"bind", Bind}, {"rbind", Bind | Recursive}, {"move", Move}, {"strictatime", StrictTime},
+	{"ro", "rw", ReadOnly}, {"nosuid", "suid", NoSetuid}, {"nodev", "dev", NoDevices}, {"noexec", "exec", NoExec},
+	{"sync", "async", Synchronous}, {"nosymfollow", "symfollow", NoSymfollow}, {"noatime", "atime", NoAtime},
+	{"nodiratime", "diratime", NoDirAtime}, {"bind", "", Bind}, {"rbind", "", Bind | Recursive}, {"relatime", "norelatime", Relatime},
+	{"strictatime", "nostrictatime", StrictAtime}, {"lazytime", "nolazytime", LazyTime},
 }
 
 func (f MountFlag) names() []string {

@@ -252,3 +252,70 @@ func TestWriteSystemFileReadOnly(t *testing.T) {
 		t.Errorf("below the mount %q", b)
 	}
 }
+
+func TestMountExtra(t *testing.T) {
+	unshare(t, unix.CLONE_NEWNS)
+	dir := t.TempDir()
+	must(t, unix.Mount("x", dir, "tmpfs", 0, ""))
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	must(t, os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o600))
+	row := func(source, target, kind, options string) Mount {
+		m, err := ParseMount(source, filepath.Join(dir, target), kind, options)
+		must(t, err)
+		return m
+	}
+	skipped, err := MountExtra([]Mount{
+		row("x", "t", "tmpfs", "size=1m,nosuid"),
+		row(dir, "bound", "", "bind,ro"),
+		row(filepath.Join(dir, "file"), "etc/bound-file", "", "bind"),
+		row("/nonexistent", "n", "", "bind,nofail"),
+		row("x", "u", "nosuchfs", ""),
+	})
+	if len(skipped) != 1 || !strings.Contains(skipped[0].Error(), "/nonexistent") {
+		t.Errorf("skipped %v", skipped)
+	}
+	if err == nil || !strings.Contains(err.Error(), "nosuchfs") || strings.Contains(err.Error(), "/n:") {
+		t.Errorf("error %v", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "etc/bound-file")); string(b) != "content" {
+		t.Errorf("bound file reads %q, %v", b, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bound/x"), nil, 0o600); err == nil {
+		t.Error("a read-only bind mount can be written")
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "x"), nil, 0o600))
+}
+
+// What is deleted is the old root's own file system and nothing mounted in it or linked from it.
+func TestEmpty(t *testing.T) {
+	unshare(t, unix.CLONE_NEWNS)
+	dir, outside := t.TempDir(), t.TempDir()
+	must(t, unix.Mount("x", dir, "tmpfs", 0, ""))
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	for _, d := range []string{"a/b/c", "mounted"} {
+		must(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
+	}
+	must(t, unix.Mount("y", filepath.Join(dir, "mounted"), "tmpfs", 0, ""))
+	defer unix.Unmount(filepath.Join(dir, "mounted"), unix.MNT_DETACH)
+	for _, f := range []string{filepath.Join(dir, "a/b/c/f"), filepath.Join(dir, "mounted/kept"), filepath.Join(outside, "kept")} {
+		must(t, os.WriteFile(f, nil, 0o600))
+	}
+	must(t, os.Symlink(outside, filepath.Join(dir, "link")))
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	if !inMemory(fd) {
+		t.Fatal("a tmpfs is not taken for one")
+	}
+	empty(fd)
+	left, err := os.ReadDir(dir)
+	must(t, err)
+	if len(left) != 1 || left[0].Name() != "mounted" {
+		t.Errorf("left: %v", left)
+	}
+	for _, f := range []string{filepath.Join(dir, "mounted/kept"), filepath.Join(outside, "kept")} {
+		if _, err := os.Stat(f); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package rootfs
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Root is the root file system that an initramfs hands over to.
+type Root struct {
+	Device   string // as ParseDevice reads it; for virtiofs and 9p the share's tag
+	Type     string // "" is found out by Probe
+	Options  string // rootflags=
+	ReadOnly bool
+	// Overlay puts a tmpfs above a root that is then never written: clones of one disk stay apart.
+	Overlay bool
+	Wait    time.Duration // for the device to appear; 0 is DeviceTimeout
+}
+
+// DeviceTimeout is how long a device is waited for if nothing else is said.
+const DeviceTimeout = 10 * time.Second
+
+// ParseRoot reads root=, rootfstype=, rootflags=, ro, rw, rootdelay= and rouse.overlay[=no] of a kernel command line, as
+// linux/Documentation/admin-guide/kernel-parameters.txt has them. False: there is no root=, so the guest
+// stays in the initramfs. As for the kernel, the root is read-only unless rw is given.
+func ParseRoot(cmdline map[string][]string) (Root, bool, error) {
+	device := last(cmdline, "root")
+	if device == "" {
+		return Root{}, false, nil
+	}
+	r := Root{Device: device, Type: last(cmdline, "rootfstype"), Options: last(cmdline, "rootflags")}
+	_, writable := cmdline["rw"]
+	r.ReadOnly = !writable
+	if v, ok := cmdline["rouse.overlay"]; ok {
+		on, err := parseSwitch(v[len(v)-1])
+		if err != nil {
+			return Root{}, false, fmt.Errorf("rouse.overlay=%s: %w", v[len(v)-1], err)
+		}
+		r.Overlay = on
+	}
+	if v := last(cmdline, "rootdelay"); v != "" {
+		seconds, err := strconv.ParseUint(v, 10, 16)
+		if err != nil {
+			return Root{}, false, fmt.Errorf("rootdelay=%s: want seconds", v)
+		}
+		r.Wait = DeviceTimeout + time.Duration(seconds)*time.Second
+	}
+	if !r.shared() {
+		if _, err := ParseDevice(device); err != nil {
+			return Root{}, false, fmt.Errorf("root=%s: %w", device, err)
+		}
+	}
+	return r, true, nil
+}
+
+// shared tells whether the host serves the files, so that there is no device to wait for.
+func (r Root) shared() bool { return isShared(r.Type) }
+
+func isShared(kind string) bool { return kind == "virtiofs" || kind == "9p" }
+
+func last(cmdline map[string][]string, name string) string {
+	if v := cmdline[name]; len(v) > 0 {
+		return v[len(v)-1]
+	}
+	return ""
+}
+
+func parseSwitch(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "", "1", "yes", "on", "true", "tmpfs":
+		return true, nil
+	case "0", "no", "off", "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("want yes or no")
+}
+
+// immutable file systems can only be mounted read-only.
+func immutable(kind string) bool { return kind == "squashfs" || kind == "erofs" || kind == "iso9660" }
+
+// ParseMount makes a row of what a configuration says, in the words of fstab(5): source may be LABEL= or UUID=, kind may
+// be "auto". Options that mount(8) knows as flags become flags, nofail becomes NoFail, those for other
+// programs (x-..., _netdev, noauto's opposite auto, defaults) are dropped, the rest goes to the file system.
+func ParseMount(source, target, kind, options string) (Mount, error) {
+	m := Mount{Source: source, Target: target, Type: kind, Mode: modeDirectory}
+	if !strings.HasPrefix(target, "/") || target == "/" {
+		return Mount{}, fmt.Errorf("mount %q: want an absolute path other than the root", target)
+	}
+	if kind == "" && !strings.Contains(","+options+",", "bind,") {
+		return Mount{}, fmt.Errorf("mount %s: no type; give the file system's type, or auto", target)
+	}
+	var rest []string
+	for o := range strings.SplitSeq(options, ",") {
+		switch {
+		case o == "" || o == "defaults" || o == "auto" || o == "_netdev" || strings.HasPrefix(o, "x-"):
+		case o == "nofail":
+			m.NoFail = true
+		case !m.setFlag(o):
+			rest = append(rest, o)
+		}
+	}
+	m.Options = strings.Join(rest, ",")
+	return m, nil
+}
+
+// setFlag returns false if o is no flag of mount(2).
+func (m *Mount) setFlag(o string) bool {
+	for _, f := range flagNames {
+		if o == f.name {
+			m.Flags |= f.flag
+			return true
+		}
+		if o == f.opposite {
+			m.Flags &^= f.flag
+			return true
+		}
+	}
+	return false
+}
+
+// overlayDirs are the folders that an overlay needs to exist.
+func overlayDirs(options string) []string {
+	var out []string
+	for o := range strings.SplitSeq(options, ",") {
+		name, value, _ := strings.Cut(o, "=")
+		if name == "upperdir" || name == "workdir" {
+			out = append(out, value)
+		}
+	}
+	return out
+}
