@@ -4,7 +4,9 @@ package sockdiag
 
 import (
 	"errors"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,17 +16,27 @@ import (
 
 var loopbacks = map[string]string{"v4": "127.0.0.1", "v6": "::1", "mapped": "::ffff:127.0.0.1"}
 
-// eachLoopback runs a test once for each kind of address, in a namespace of its own.
+// eachLoopback runs a test once for each kind of address and each way to look, in a namespace of its own.
 func eachLoopback(t *testing.T, f func(t *testing.T, ins *Inspector, addr string)) {
 	for name, addr := range loopbacks {
-		t.Run(name, func(t *testing.T) {
-			enterNetns(t)
-			ins := inspect(t, Options{})
-			untilIdle(t, ins)
-			f(t, ins, addr)
-			untilIdle(t, ins)
-		})
+		for way, o := range ways {
+			t.Run(name+"/"+way, func(t *testing.T) {
+				t.Parallel() // they wait for retransmissions
+				enterNetns(t)
+				ins := inspect(t, o)
+				untilIdle(t, ins)
+				f(t, ins, addr)
+				untilIdle(t, ins)
+			})
+		}
 	}
+}
+
+var ways = map[string]Options{"diag": {}, "without": {Withhold: []string{"all"}}}
+
+// withheld tells whether the Inspector must do without that protocol's diag.
+func withheld(ins *Inspector, protocol string) bool {
+	return !slices.Contains(ins.Sources(), protocol+": "+byDiag)
 }
 
 func TestTCPAcceptQueue(t *testing.T) {
@@ -83,7 +95,7 @@ func TestTCPHandshake(t *testing.T) {
 		if err := unix.Connect(c.fd, toSockaddr(l.name())); !errors.Is(err, unix.EINPROGRESS) {
 			t.Fatal(err)
 		}
-		if s := untilOne(t, ins, "tcp", "SYN_RECV", whyHalfOpen); s.Remote != c.name().String() || s.Cookie == 0 {
+		if s := untilOne(t, ins, "tcp", "SYN_RECV", whyHalfOpen); s.Remote != c.name().String() || (s.Cookie == 0) != withheld(ins, "tcp") {
 			t.Errorf("request socket: %+v", s)
 		}
 		untilOne(t, ins, "tcp", "SYN_SENT", whyConnect)
@@ -148,8 +160,11 @@ func TestTCPOutOfOrder(t *testing.T) {
 		server.deaf(500)
 		client.write(strings.Repeat("x", 1000)) // lost
 		client.write("y")                       // kept, behind the gap
-		s := untilOne(t, ins, "tcp", "ESTABLISHED", whyGap)
-		if s.Local != server.name().String() || s.Unread == 0 {
+		if withheld(ins, "tcp") {               // /proc/net/tcp does not show it
+			client.deaf(0)
+			untilOne(t, ins, "tcp", "ESTABLISHED", whyUnsent)
+			client.hear()
+		} else if s := untilOne(t, ins, "tcp", "ESTABLISHED", whyGap); s.Local != server.name().String() || s.Unread == 0 {
 			t.Errorf("behind a gap: %+v", s)
 		}
 		server.hear()
@@ -163,9 +178,7 @@ func TestUDP(t *testing.T) {
 			name   string
 			number int
 		}{{"udp", unix.IPPROTO_UDP}, {"udplite", unix.IPPROTO_UDPLITE}} {
-			t.Run(name+"/"+proto.name, func(t *testing.T) {
-				enterNetns(t)
-				ins := inspect(t, Options{})
+			eachWay(t, name+"/"+proto.name, func(t *testing.T, ins *Inspector) {
 				family := unix.AF_INET
 				if name != "v4" {
 					family = unix.AF_INET6
@@ -186,88 +199,174 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-func TestUnix(t *testing.T) {
-	for name, kind := range map[string]int{"stream": unix.SOCK_STREAM, "dgram": unix.SOCK_DGRAM, "seqpacket": unix.SOCK_SEQPACKET} {
-		t.Run(name, func(t *testing.T) {
+// eachWay runs a test with diag and without.
+func eachWay(t *testing.T, name string, f func(t *testing.T, ins *Inspector)) {
+	for way, o := range ways {
+		t.Run(name+"/"+way, func(t *testing.T) {
 			enterNetns(t)
-			ins := inspect(t, Options{})
-			fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
+			f(t, inspect(t, o))
+		})
+	}
+}
+
+// TestRawAndICMP: sockets that get a copy of every packet of their protocol.
+func TestRawAndICMP(t *testing.T) {
+	for _, c := range []struct {
+		protocol             string
+		family, kind, number int
+		addr                 string
+	}{
+		{"raw", unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_UDP, "127.0.0.1"},
+		{"raw", unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_UDP, "::1"},
+		{"icmp", unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP, "127.0.0.1"},
+		{"icmp", unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_ICMPV6, "::1"},
+	} {
+		eachWay(t, c.protocol+c.addr, func(t *testing.T, ins *Inspector) {
+			if err := os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0); err != nil {
+				t.Skipf("ping sockets cannot be allowed: %v", err)
 			}
-			a, b := own(t, fds[0]), own(t, fds[1])
+			s := newSock(t, c.family, c.kind, c.number)
 			untilIdle(t, ins)
-			a.write("12345")
-			found := busy(t, ins)
-			if len(found) != 2 {
-				t.Fatalf("want both ends:\n%s", list(found))
+			if c.protocol == "raw" {
+				u := newSock(t, c.family, unix.SOCK_DGRAM, 0)
+				at := u.bindTo(c.addr)
+				u.must(unix.Connect(u.fd, toSockaddr(at)))
+				u.write("x")
+				u.readAll(1)
+			} else {
+				echo := map[int]byte{unix.AF_INET: 8, unix.AF_INET6: 128}[c.family]
+				s.must(unix.Sendto(s.fd, []byte{echo, 0, 0, 0, 0, 0, 0, 1}, 0, toSockaddr(netip.AddrPortFrom(netip.MustParseAddr(c.addr), 0))))
 			}
-			for _, s := range found {
-				if s.Type != name || s.PID != os.Getpid() || (s.Unread == 5) == (s.Reason == whyPeer) || !strings.HasPrefix(s.Remote, "inode ") {
-					t.Errorf("%+v", s)
-				}
+			row := untilOne(t, ins, c.protocol, "CLOSE", whyUnread)
+			if row.PID != os.Getpid() || row.Unread == 0 {
+				t.Errorf("%+v", row)
 			}
-			b.readAll(5)
+			_, err := unix.Read(s.fd, make([]byte, 2048))
+			s.must(err)
 			untilIdle(t, ins)
 		})
 	}
 }
 
-func TestUnixAcceptQueue(t *testing.T) {
-	enterNetns(t)
-	ins := inspect(t, Options{})
-	l, c := newSock(t, unix.AF_UNIX, unix.SOCK_STREAM, 0), newSock(t, unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	at := &unix.SockaddrUnix{Name: "@sockdiag\x00test"}
-	l.must(unix.Bind(l.fd, at))
-	l.must(unix.Listen(l.fd, 5))
-	untilIdle(t, ins)
-	c.must(unix.Connect(c.fd, at))
-	s := untilOne(t, ins, "unix", "LISTEN", whyAccept)
-	if s.Queued != 1 || s.Local != "@sockdiag@test" || s.PID != os.Getpid() {
-		t.Errorf("%+v", s)
+func TestUnix(t *testing.T) {
+	for name, kind := range map[string]int{"stream": unix.SOCK_STREAM, "dgram": unix.SOCK_DGRAM, "seqpacket": unix.SOCK_SEQPACKET} {
+		eachWay(t, name, func(t *testing.T, ins *Inspector) {
+			a, b := unixPair(t, kind)
+			own := func(s Socket) bool { return s.PID == os.Getpid() }
+			a.write("12345")
+			found := only(busy(t, ins), own)
+			if len(found) != 2 {
+				t.Fatalf("want both ends:\n%s", list(found))
+			}
+			for _, s := range found {
+				if s.Type != name || (s.Unread == 5) == (s.Reason == whyPeer) {
+					t.Errorf("%+v", s)
+				}
+			}
+			b.readAll(5)
+			until(t, ins, "read", func(f []Socket) bool { return len(only(f, own)) == 0 })
+		})
 	}
-	l.accept()
-	untilIdle(t, ins)
+}
+
+func unixPair(t *testing.T, kind int) (a, b *sock) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own(t, fds[0]), own(t, fds[1])
+}
+
+func only(found []Socket, is func(Socket) bool) []Socket {
+	return slices.DeleteFunc(found, func(s Socket) bool { return !is(s) })
+}
+
+func TestUnixEmptyMessage(t *testing.T) {
+	eachWay(t, "dgram", func(t *testing.T, ins *Inspector) {
+		a, b := unixPair(t, unix.SOCK_DGRAM)
+		untilIdle(t, ins)
+		a.write("")
+		if found := busy(t, ins); len(found) == 0 {
+			t.Error("a message of no bytes is not seen")
+		}
+		_, err := unix.Read(b.fd, make([]byte, 1))
+		b.must(err)
+		untilIdle(t, ins)
+	})
+}
+
+func TestUnixInFlight(t *testing.T) {
+	eachWay(t, "stream", func(t *testing.T, ins *Inspector) {
+		a, b := unixPair(t, unix.SOCK_STREAM)
+		c, d := unixPair(t, unix.SOCK_STREAM)
+		d.write("held by a descriptor on its way")
+		a.must(unix.Sendmsg(a.fd, []byte("x"), unix.UnixRights(c.fd), nil, 0))
+		c.close()
+		flying := only(busy(t, ins), func(s Socket) bool { return s.InFlight > 0 })
+		if len(flying) != 1 || flying[0].InFlight != 1 || flying[0].Unread != 1 {
+			t.Errorf("in flight:\n%s", list(flying))
+		}
+		b.readAll(1) // without room for the descriptor: the kernel closes it, and what it held is gone
+		untilIdle(t, ins)
+	})
+}
+
+func TestUnixAcceptQueue(t *testing.T) {
+	eachWay(t, "listen", func(t *testing.T, ins *Inspector) {
+		l, c := newSock(t, unix.AF_UNIX, unix.SOCK_STREAM, 0), newSock(t, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		at := &unix.SockaddrUnix{Name: "@sockdiag"}
+		l.must(unix.Bind(l.fd, at))
+		l.must(unix.Listen(l.fd, 5))
+		untilIdle(t, ins)
+		c.must(unix.Connect(c.fd, at))
+		s := untilOne(t, ins, "unix", "LISTEN", whyAccept)
+		if s.Queued != 1 || s.Local != "@sockdiag" || s.PID != os.Getpid() {
+			t.Errorf("%+v", s)
+		}
+		l.accept()
+		untilIdle(t, ins)
+	})
 }
 
 func TestPacket(t *testing.T) {
-	enterNetns(t)
-	ins := inspect(t, Options{})
-	p := newSock(t, unix.AF_PACKET, unix.SOCK_RAW, 0x0300) // ETH_P_ALL
-	u := newSock(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
-	at := u.bindTo("127.0.0.1")
-	u.must(unix.Connect(u.fd, toSockaddr(at)))
-	u.write("x")
-	u.readAll(1)
-	s := untilOne(t, ins, "packet", "", whyUnread)
-	if s.Unread == 0 || s.PID != os.Getpid() || s.Type != "raw" {
-		t.Errorf("%+v", s)
-	}
-	p.must(unix.SetNonblock(p.fd, true))
-	until(t, ins, "idle", func(f []Socket) bool {
-		_, err := unix.Read(p.fd, make([]byte, 2048))
-		return errors.Is(err, unix.EAGAIN) && len(f) == 0
+	eachWay(t, "raw", func(t *testing.T, ins *Inspector) {
+		p := newSock(t, unix.AF_PACKET, unix.SOCK_RAW, 0x0300) // ETH_P_ALL
+		u := newSock(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+		at := u.bindTo("127.0.0.1")
+		u.must(unix.Connect(u.fd, toSockaddr(at)))
+		u.write("x")
+		u.readAll(1)
+		s := untilOne(t, ins, "packet", "", whyUnread)
+		if s.Unread == 0 || s.PID != os.Getpid() || s.Type != "raw" || s.Local != "ethertype 0x0003" {
+			t.Errorf("%+v", s)
+		}
+		p.must(unix.SetNonblock(p.fd, true))
+		until(t, ins, "idle", func(f []Socket) bool {
+			_, err := unix.Read(p.fd, make([]byte, 2048))
+			return errors.Is(err, unix.EAGAIN) && len(f) == 0
+		})
 	})
 }
 
 func TestNetlink(t *testing.T) {
-	enterNetns(t)
-	ins := inspect(t, Options{})
-	n := newSock(t, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
-	n.must(unix.Bind(n.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV4_IFADDR}))
-	untilIdle(t, ins)
-	lo, err := netlink.LinkByName("lo")
-	n.must(err)
-	a, err := netlink.ParseAddr("127.9.9.9/32")
-	n.must(err)
-	n.must(netlink.AddrAdd(lo, a))
-	s := untilOne(t, ins, "netlink", "", whyUnread)
-	if s.PID != os.Getpid() || !strings.HasPrefix(s.Local, "protocol 0 port ") {
-		t.Errorf("%+v", s)
-	}
-	_, err = unix.Read(n.fd, make([]byte, 4096))
-	n.must(err)
-	untilIdle(t, ins)
+	eachWay(t, "route", func(t *testing.T, ins *Inspector) {
+		n := newSock(t, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
+		n.must(unix.Bind(n.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV4_IFADDR}))
+		untilIdle(t, ins)
+		lo, err := netlink.LinkByName("lo")
+		n.must(err)
+		a, err := netlink.ParseAddr("127.9.9.9/32")
+		n.must(err)
+		n.must(netlink.AddrAdd(lo, a))
+		s := untilOne(t, ins, "netlink", "", whyUnread)
+		if s.PID != os.Getpid() || !strings.HasPrefix(s.Local, "protocol 0 port ") {
+			t.Errorf("%+v", s)
+		}
+		_, err = unix.Read(n.fd, make([]byte, 4096))
+		n.must(err)
+		untilIdle(t, ins)
+	})
 }
 
 func TestQdisc(t *testing.T) {

@@ -97,7 +97,7 @@ func TestDumpErrors(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	batch := []Socket{{Cookie: 1}, {Cookie: 2}, {Cookie: 3}}
+	batch := []*Socket{{Cookie: 1}, {Cookie: 2}, {Cookie: 3}}
 	fail := func(seq uint32, errno unix.Errno) []byte {
 		return reply(nlmsgError, 0, seq, words(uint32(-int32(errno)))...)
 	}
@@ -133,6 +133,6 @@ func FuzzProcess(f *testing.F) {
 				t.Errorf("request %x: %v", request, err)
 			}
 		}
-		_, _ = readRefusals(b, 0, make([]Socket, 2), map[uint64]string{})
+		_, _ = readRefusals(b, 0, []*Socket{{}, {}}, map[uint64]string{})
 	})
 }

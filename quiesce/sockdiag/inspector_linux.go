@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -14,12 +15,18 @@ import (
 
 // Options of an Inspector. The zero value looks at the network namespace of the calling thread.
 type Options struct {
-	// ExcludePIDs are processes whose sockets do not count in Busy, nor the far ends of their unix sockets. Nil is the
-	// calling process: what rouse itself says to its own clients must not keep a drain from ending.
+	// ExcludePIDs are processes whose sockets and pipes do not count in Busy, nor the far ends of their unix sockets. Nil
+	// is the calling process: what rouse itself says to its own clients must not keep a drain from ending.
 	ExcludePIDs []int
 	// Ignore, if not nil, is asked for each busy socket, owner filled in; true leaves it out of Busy. For management
 	// traffic that the gate lets through. It has no say in Inherited: every twin of a connection must go.
 	Ignore func(*Socket) bool
+	// AllNamespaces looks at every network namespace that a process is in or that is mounted somewhere, besides the
+	// own one. They are found anew at each look.
+	AllNamespaces bool
+	// Pipes counts unread bytes in pipes and FIFOs whose ends are open in more than one process. Finding them takes a pass
+	// over all descriptors in each look that finds nothing else.
+	Pipes bool
 	// Withhold names protocols whose diag module is treated as absent, so that what is used in its place can be tested
 	// on a kernel that has it. "all" is every protocol.
 	Withhold []string
@@ -29,10 +36,12 @@ type Options struct {
 type Inspector struct {
 	options Options
 
-	mu    sync.Mutex // held for a whole look: the connections and the buffer serve one at a time
-	space *namespace
-	buf   []byte
-	since map[identity]time.Time // when what the last look found was first found
+	mu      sync.Mutex   // held for a whole look: the connections and the buffer serve one at a time
+	spaces  []*namespace // the first is its own
+	home    uint64       // inode of the first
+	buf     []byte
+	since   map[identity]time.Time // when what the last look found was first found
+	handles handles
 }
 
 // New opens the netlink sockets and finds out, once, which protocols the kernel has diagnostics for: asking for an
@@ -42,39 +51,76 @@ func New(o Options) (*Inspector, error) {
 		o.ExcludePIDs = []int{os.Getpid()}
 	}
 	ins := &Inspector{options: o, buf: make([]byte, bufferSize)}
-	space, err := openNamespace(0, o.Withhold, ins.buf)
+	runtime.LockOSThread() // all of it in the one namespace
+	defer runtime.UnlockOSThread()
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return nil, fmt.Errorf("sockdiag: own network namespace: %w", err)
+	}
+	ins.home = st.Ino
+	space, err := openNamespace(0, nil, o.Withhold, ins.buf)
 	if err != nil {
 		return nil, fmt.Errorf("sockdiag: %w", err)
 	}
-	ins.space = space
+	ins.spaces = []*namespace{space}
+	ins.handles.vsock = ins.hasVsock()
 	return ins, nil
 }
 
-// Close releases the netlink sockets.
+// Close releases everything that is held open.
 func (ins *Inspector) Close() error {
 	ins.mu.Lock()
 	defer ins.mu.Unlock()
-	return ins.space.close()
+	var errs []error
+	for _, ns := range ins.spaces {
+		errs = append(errs, ns.close())
+	}
+	ins.spaces = ins.spaces[:0]
+	return errors.Join(errs...)
 }
 
-// Sources names for each protocol where its queues are read, as "tcp: diag".
+// Sources names for each protocol where its queues are read, as "tcp: sock_diag".
 func (ins *Inspector) Sources() []string {
+	ins.mu.Lock()
+	defer ins.mu.Unlock()
+	if len(ins.spaces) == 0 {
+		return nil
+	}
 	var out []string
-	for _, s := range ins.space.sources {
+	for _, s := range ins.spaces[0].sources {
 		out = append(out, s.protocol+": "+s.kind)
+	}
+	for _, p := range []struct {
+		name string
+		on   bool
+	}{{"vsock", ins.handles.vsock}, {"pipe", ins.options.Pipes}} {
+		kind := byNone
+		if p.on {
+			kind = byHandle
+		}
+		out = append(out, p.name+": "+kind)
 	}
 	return out
 }
 
 // Busy returns every socket and queue that still holds something, each with its reason and its owner. The descriptors
-// of processes are read only when there is something to find an owner for.
+// of processes are read only when there is something to find an owner for, and for what no table of the kernel shows:
+// pipes, vsock, and unix sockets without CONFIG_UNIX_DIAG.
 func (ins *Inspector) Busy(ctx context.Context) ([]Socket, error) {
 	ins.mu.Lock()
 	defer ins.mu.Unlock()
+	if err := ins.refresh(); err != nil {
+		return nil, fmt.Errorf("sockdiag: %w", err)
+	}
 	l := look{ins: ins, ctx: ctx}
-	err := l.all(ins.space)
-	if err != nil {
-		return nil, fmt.Errorf("look at sockets: %w", err)
+	defer l.release()
+	for _, ns := range ins.spaces {
+		if err := l.all(ns); err != nil {
+			return nil, fmt.Errorf("look at sockets: %w", err)
+		}
+	}
+	if err := l.unlisted(); err != nil {
+		return nil, fmt.Errorf("look at descriptors: %w", err)
 	}
 	if len(l.found) == 0 {
 		ins.since = nil
@@ -97,7 +143,8 @@ func (ins *Inspector) attribute(found []Socket) ([]Socket, error) {
 		return nil, err
 	}
 	found = slices.DeleteFunc(found, func(s Socket) bool {
-		return s.Inode != 0 && own[s.Inode] || s.peer != 0 && own[s.peer]
+		return s.Inode != 0 && own[s.Inode] || s.peer != 0 && own[s.peer] ||
+			s.peerPID != 0 && slices.Contains(ins.options.ExcludePIDs, s.peerPID)
 	})
 	if err := fillOwners(found); err != nil {
 		return nil, err
@@ -133,11 +180,18 @@ func (ins *Inspector) age(found []Socket) {
 	ins.since = since
 }
 
-// ownInodes are the sockets of the excluded processes and the Inspector's own, which hold the very dump that lists them.
+// own tells the Inspector's own sockets, which hold the very dump that lists them.
+func (ins *Inspector) own(inode uint64) bool {
+	return slices.ContainsFunc(ins.spaces, func(ns *namespace) bool {
+		return inode == ns.diag.inode || inode == ns.route.inode
+	})
+}
+
+// ownInodes are the sockets of the excluded processes.
 func (ins *Inspector) ownInodes() (map[uint64]bool, error) {
-	own := map[uint64]bool{ins.space.diag.inode: true, ins.space.route.inode: true}
+	own := make(map[uint64]bool)
 	for _, pid := range ins.options.ExcludePIDs {
-		err := eachSocket(pid, func(inode uint64) bool { own[inode] = true; return true })
+		err := eachSocket(pid, func(_ int, inode uint64) bool { own[inode] = true; return true })
 		if err != nil && !gone(err) {
 			return nil, fmt.Errorf("descriptors of process %d: %w", pid, err)
 		}
@@ -145,35 +199,15 @@ func (ins *Inspector) ownInodes() (map[uint64]bool, error) {
 	return own, nil
 }
 
-// Inherited returns the connections whose far end is outside this machine: TCP in every state but LISTEN, TIME_WAIT and
-// half-open ones among them, and connected UDP. A clone must destroy them before it lets a packet out. Unconnected
-// UDP sockets (QUIC and WireGuard servers) cannot be told from idle ones and are not listed: those services must
-// adjust by themselves. Owners are not looked up.
-//
-// A connection counts as local if its far end is a loopback address, or its own address that this machine has now:
-// after a change of identity the former own address is a stranger's.
-func (ins *Inspector) Inherited(ctx context.Context) ([]Socket, error) {
-	ins.mu.Lock()
-	defer ins.mu.Unlock()
-	l := look{ins: ins, ctx: ctx}
-	if err := l.inherited(ins.space); err != nil {
-		return nil, fmt.Errorf("look at connections: %w", err)
-	}
-	return l.found, nil
-}
-
 // Barrier waits until every packet that was inside the network stack when it was called has landed in a queue that Busy
 // can see, or has left. Releasing a packet socket bound to all protocols goes through synchronize_net
 // (packet_release, net/packet/af_packet.c); without CONFIG_PACKET membarrier's global command waits for the same grace
-// period (kernel/sched/membarrier.c).
+// period (kernel/sched/membarrier.c). Packets that a processor has put off are seen by Busy as softnet.
 func (ins *Inspector) Barrier() error {
 	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8 // network byte order
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
-		if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno != 0 {
-			return fmt.Errorf("membarrier: %w", errno)
-		}
-		return nil
+		return membarrier()
 	}
 	if err != nil {
 		return fmt.Errorf("socket packet: %w", err)
@@ -184,4 +218,10 @@ func (ins *Inspector) Barrier() error {
 	return nil
 }
 
-const membarrierGlobal = 1 // MEMBARRIER_CMD_GLOBAL, include/uapi/linux/membarrier.h
+func membarrier() error {
+	const global = 1 // MEMBARRIER_CMD_GLOBAL, include/uapi/linux/membarrier.h
+	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
+		return fmt.Errorf("membarrier: %w", errno)
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package sockdiag
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -16,7 +17,7 @@ import (
 func fillOwners(found []Socket) error {
 	wanted := make(map[uint64][]int, len(found))
 	for i := range found {
-		if found[i].Inode != 0 {
+		if found[i].Inode != 0 && !found[i].pipe {
 			wanted[found[i].Inode] = append(wanted[found[i].Inode], i)
 		}
 	}
@@ -29,7 +30,7 @@ func fillOwners(found []Socket) error {
 	}
 	for _, pid := range pids {
 		comm := ""
-		err := eachSocket(pid, func(inode uint64) bool {
+		err := eachSocket(pid, func(fd int, inode uint64) bool {
 			at, ok := wanted[inode]
 			if !ok {
 				return true
@@ -39,6 +40,9 @@ func fillOwners(found []Socket) error {
 			}
 			for _, i := range at {
 				found[i].PID, found[i].Comm = pid, comm
+				if found[i].Protocol == "unix" {
+					found[i].InFlight = inFlight(pid, fd)
+				}
 			}
 			delete(wanted, inode)
 			return len(wanted) > 0
@@ -76,16 +80,37 @@ func processes() ([]int, error) {
 	return pids, nil
 }
 
-// eachSocket calls f with the inode of each socket that the process has open, until f returns false.
-func eachSocket(pid int, f func(inode uint64) bool) error {
-	return eachDescriptor(pid, func(_ int, target []byte) bool {
+// inFlight reads how many descriptors wait in a unix socket's receive queue: a line of its fdinfo (unix_show_fdinfo, since
+// Linux 5.6).
+func inFlight(pid, fd int) uint32 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
+		return 0
+	}
+	return parseInFlight(b)
+}
+
+func parseInFlight(fdinfo []byte) (n uint32) {
+	eachLine(fdinfo, func(line []byte) {
+		if word, ok := bytes.CutPrefix(line, []byte("scm_fds: ")); ok {
+			if v, ok := number(word, 10); ok {
+				n = uint32(v)
+			}
+		}
+	})
+	return n
+}
+
+// eachSocket calls f with each socket that the process has open, until f returns false.
+func eachSocket(pid int, f func(fd int, inode uint64) bool) error {
+	return eachDescriptor(pid, func(_, fd int, target []byte) bool {
 		inode, ok := parseLink(target, "socket:[")
-		return !ok || f(inode)
+		return !ok || f(fd, inode)
 	})
 }
 
-// eachDescriptor reads /proc/PID/fd without building strings: a guest may have a million descriptors.
-func eachDescriptor(pid int, f func(fd int, target []byte) bool) error {
+// eachDescriptor reads the links of /proc/PID/fd, whose own descriptor is dir, until f returns false.
+func eachDescriptor(pid int, f func(dir, fd int, target []byte) bool) error {
 	dir, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -106,7 +131,7 @@ func eachDescriptor(pid int, f func(fd int, target []byte) bool) error {
 				continue // closed meanwhile
 			}
 			fd, _ := strconv.Atoi(name)
-			if !f(fd, target[:n]) {
+			if !f(dir, fd, target[:n]) {
 				return nil
 			}
 		}

@@ -9,19 +9,20 @@ type verdict struct {
 
 // Reasons, as they stand in Socket.Reason. Constants: a look allocates none of them.
 const (
-	whyAccept   = "connections wait to be accepted"
-	whyHalfOpen = "handshake not finished"
-	whyConnect  = "connecting"
-	whyUnread   = "received bytes not read by the process"
-	whyUnsent   = "sent bytes not acknowledged by the peer"
-	whyQueued   = "sent bytes not gone from this kernel"
-	whyPeer     = "sent bytes not read by the other end"
-	whyBoth     = "bytes in both directions"
-	whyClosing  = "close not acknowledged by the peer"
-	whyGap      = "bytes received out of order: a gap before them is not filled"
-	whyBacklog  = "packets wait in the socket's backlog"
-	whyDevice   = "packets wait in front of the device"
-	whySoftnet  = "packets wait in a processor's backlog"
+	whyAccept    = "connections wait to be accepted"
+	whyHalfOpen  = "handshake not finished"
+	whyConnect   = "connecting"
+	whyUnread    = "received bytes not read by the process"
+	whyUnsent    = "sent bytes not acknowledged by the peer"
+	whyQueued    = "sent bytes not gone from this kernel"
+	whyPeer      = "sent bytes not read by the other end"
+	whyBoth      = "bytes in both directions"
+	whyClosing   = "close not acknowledged by the peer"
+	whyGap       = "bytes received out of order: a gap before them is not filled"
+	whyBacklog   = "packets wait in the socket's backlog"
+	whyDevice    = "packets wait in front of the device"
+	whyInherited = "inherited connection"
+	whySoftnet   = "packets wait in a processor's backlog"
 )
 
 // tcpVerdict decides for one TCP or MPTCP socket. The queues of tcp_diag_get_info (net/ipv4/tcp_diag.c):

@@ -26,6 +26,8 @@ type Socket struct {
 	Unsent uint64 `json:"unsent,omitempty"`
 	Queued uint32 `json:"queued,omitempty"` // connections waiting in accept(2)'s queue; packets, for qdisc and softnet
 
+	InFlight uint32 `json:"in-flight,omitempty"` // descriptors that wait in a unix socket's queue
+
 	PID       int    `json:"pid,omitempty"`       // a process that has it open, the lowest; 0 when none has
 	Comm      string `json:"command,omitempty"`   // that process's name, at most 15 bytes
 	Interface string `json:"interface,omitempty"` // qdisc rows
@@ -33,11 +35,13 @@ type Socket struct {
 
 	Since time.Time `json:"since,omitzero"` // when this Inspector first found it busy; Busy and Wait only
 
-	family uint8    // AF_*
-	proto  uint16   // IPPROTO_*, for Destroy
-	state  uint8    // TCP_*
-	id     [48]byte // struct inet_diag_sockid as the kernel gave it, for Destroy
-	peer   uint64   // unix: inode of the other end
+	family  uint8    // AF_*
+	proto   uint16   // IPPROTO_*, for Destroy
+	state   uint8    // TCP_*
+	id      [48]byte // struct inet_diag_sockid as the kernel gave it, for Destroy
+	peer    uint64   // unix: inode of the other end
+	peerPID int      // unix: process that made the other end, where peer is not known
+	pipe    bool     // Inode is not one of sockfs
 }
 
 // String is one line for people.

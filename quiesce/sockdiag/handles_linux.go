@@ -1,0 +1,362 @@
+package sockdiag
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// What no table of the kernel shows is asked of the socket itself, through a duplicate of its owner's descriptor that lives
+// for a few microseconds (pidfd_getfd, Linux 5.6; needs ptrace access, which PID 1 has). A duplicate must not live
+// longer: it would keep open what its owner closes.
+
+// handle is a descriptor of a process.
+type handle struct {
+	pid, fd int
+	inode   uint64
+}
+
+// handles remembers where the sockets and pipes of all processes are, so that one pass over all descriptors serves many
+// looks. What it says may be out of date; a duplicate is checked for the inode before it is used.
+type handles struct {
+	sockets map[uint64]handle
+	kinds   map[uint64]bool // inode of a socket: whether it is a vsock
+	pipes   map[uint64][]handle
+	names   map[uint64]string // of FIFOs
+	vsock   bool              // the kernel has vsock at all
+	rows    []unixRow         // reused
+}
+
+// walker is one look's use of descriptors.
+type walker struct {
+	walked bool
+	pidfds map[int]int
+}
+
+// release closes the pidfds of a look.
+func (l *look) release() {
+	for _, fd := range l.walker.pidfds {
+		unix.Close(fd)
+	}
+	l.walker.pidfds = nil
+}
+
+// walk passes over all descriptors, at most once a look.
+func (l *look) walk() error {
+	if l.walker.walked {
+		return nil
+	}
+	l.walker.walked = true
+	h := &l.ins.handles
+	h.sockets, h.pipes, h.names = make(map[uint64]handle), make(map[uint64][]handle), make(map[uint64]string)
+	pids, err := processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := l.ctx.Err(); err != nil {
+			return err
+		}
+		err := eachDescriptor(pid, func(dir, fd int, target []byte) bool {
+			l.ins.note(dir, handle{pid: pid, fd: fd}, target)
+			return true
+		})
+		if err != nil && !gone(err) && !errors.Is(err, unix.EACCES) {
+			return fmt.Errorf("descriptors of process %d: %w", pid, err)
+		}
+	}
+	kinds := make(map[uint64]bool, len(h.kinds))
+	for inode := range h.sockets {
+		if is, ok := h.kinds[inode]; ok {
+			kinds[inode] = is
+		}
+	}
+	h.kinds = kinds
+	return nil
+}
+
+func (ins *Inspector) note(dir int, at handle, target []byte) {
+	h := &ins.handles
+	if inode, ok := parseLink(target, "socket:["); ok {
+		at.inode = inode
+		if _, known := h.sockets[inode]; !known {
+			h.sockets[inode] = at
+		}
+		return
+	}
+	if !ins.options.Pipes {
+		return
+	}
+	if inode, ok := parseLink(target, "pipe:["); ok {
+		at.inode = inode
+		h.pipes[inode] = append(h.pipes[inode], at)
+	} else if len(target) > 0 && target[0] == '/' {
+		ins.noteFIFO(dir, at, target)
+	}
+}
+
+// noteFIFO asks for what the kernel has at hand (AT_STATX_DONT_SYNC): a descriptor may be of a file that a stuck server, or
+// rouse itself over FUSE, would have to be asked about. The key mixes in the device; FIFOs are few.
+func (ins *Inspector) noteFIFO(dir int, at handle, target []byte) {
+	var st unix.Statx_t
+	const flags = unix.AT_STATX_DONT_SYNC | unix.AT_NO_AUTOMOUNT
+	err := unix.Statx(dir, strconv.Itoa(at.fd), flags, unix.STATX_TYPE|unix.STATX_INO, &st)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return
+	}
+	at.inode = st.Ino
+	key := 1<<63 | uint64(st.Dev_minor)<<48 ^ st.Ino
+	ins.handles.pipes[key] = append(ins.handles.pipes[key], at)
+	ins.handles.names[key] = string(target)
+}
+
+// duplicate runs f with a short-lived duplicate of a descriptor; false if it is not there any more.
+func (l *look) duplicate(at handle, f func(fd int)) bool {
+	if l.walker.pidfds == nil {
+		l.walker.pidfds = make(map[int]int)
+	}
+	pidfd, ok := l.walker.pidfds[at.pid]
+	if !ok {
+		var err error
+		if pidfd, err = unix.PidfdOpen(at.pid, 0); err != nil {
+			return false
+		}
+		l.walker.pidfds[at.pid] = pidfd
+	}
+	fd, err := unix.PidfdGetfd(pidfd, at.fd, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if inode, err := inodeOf(fd); err != nil || inode != at.inode {
+		return false
+	}
+	f(fd)
+	return true
+}
+
+// socket runs f with a duplicate of a socket, walking over all descriptors if it is not where it was. A socket that no
+// process has open (in flight, or not accepted yet) is not reached.
+func (l *look) socket(inode uint64, f func(fd int)) error {
+	if at, ok := l.ins.handles.sockets[inode]; ok && l.duplicate(at, f) {
+		return nil
+	}
+	if l.walker.walked {
+		return nil
+	}
+	if err := l.walk(); err != nil {
+		return err
+	}
+	if at, ok := l.ins.handles.sockets[inode]; ok {
+		l.duplicate(at, f)
+	}
+	return nil
+}
+
+// unixHandles looks at unix sockets without CONFIG_UNIX_DIAG: /proc/net/unix says which there are, the sockets themselves
+// what they hold.
+func (l *look) unixHandles(ns *namespace) error {
+	rows := l.ins.handles.rows[:0]
+	var row unixRow
+	err := ns.lines("unix", l.ins.buf, func(line []byte) {
+		if parseProcUnix(line, &row) {
+			row.name = nil // points into the buffer; asked for again if needed
+			rows = append(rows, row)
+		}
+	})
+	l.ins.handles.rows = rows
+	for i := range rows {
+		r := &rows[i]
+		if err != nil {
+			break
+		}
+		if l.ins.own(uint64(r.inode)) {
+			continue
+		}
+		err = l.socket(uint64(r.inode), func(fd int) { l.unixHandle(ns, r, fd) })
+	}
+	return err
+}
+
+func (l *look) unixHandle(ns *namespace, r *unixRow, fd int) {
+	readable := pollIn(fd)
+	if r.state == tcpListen {
+		if readable {
+			r.rqueue = 1 // at least one; the kernel does not say how many
+		}
+	} else {
+		r.rqueue, r.wqueue = queueBytes(fd, unix.SIOCINQ), queueBytes(fd, unix.SIOCOUTQ)
+		if readable && r.rqueue == 0 && r.kind == unix.SOCK_DGRAM {
+			r.rqueue = 1 // a message of no bytes
+		}
+	}
+	v := unixVerdict(r)
+	if v.reason == "" {
+		return
+	}
+	s := unixSocket(ns, r, v)
+	if sa, err := unix.Getsockname(fd); err == nil {
+		if at, ok := sa.(*unix.SockaddrUnix); ok {
+			s.Local = at.Name
+		}
+	}
+	// Without diag the far end is known only by the process that made it, which is what an exclusion needs.
+	if cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && r.state == tcpEstablished {
+		s.peerPID = int(cred.Pid)
+	}
+	l.found = append(l.found, s)
+}
+
+func queueBytes(fd int, request uint) uint32 {
+	n, err := unix.IoctlGetInt(fd, request)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return uint32(n)
+}
+
+func pollIn(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
+}
+
+// unlisted looks at vsock and at pipes. All descriptors are passed over only if the rest of the look found nothing:
+// as long as something else is busy, what was known of them before will do.
+func (l *look) unlisted() error {
+	h := &l.ins.handles
+	if !h.vsock && !l.ins.options.Pipes {
+		return nil
+	}
+	if h.sockets == nil || len(l.found) == 0 {
+		if err := l.walk(); err != nil {
+			return err
+		}
+	}
+	for inode, at := range h.sockets {
+		if h.vsock && l.isVsock(at) && !l.excluded(at.pid) {
+			l.duplicate(at, func(fd int) { l.vsock(inode, fd) })
+		}
+	}
+	for key, ends := range h.pipes {
+		l.pipe(ends, h.names[key])
+	}
+	return nil
+}
+
+func (l *look) excluded(pid int) bool { return slices.Contains(l.ins.options.ExcludePIDs, pid) }
+
+// hasVsock: the kernel names the protocol as soon as its module is there.
+func (ins *Inspector) hasVsock() bool {
+	has := false
+	err := ins.spaces[0].lines("protocols", ins.buf, func(line []byte) {
+		name, _, _ := parseProtocol(line)
+		has = has || string(name) == "AF_VSOCK"
+	})
+	return has && err == nil
+}
+
+// isVsock asks sockfs for the name of the socket's protocol (sockfs_xattr_get, net/socket.c), once for each socket.
+func (l *look) isVsock(at handle) bool {
+	kinds := l.ins.handles.kinds
+	is, known := kinds[at.inode]
+	if !known {
+		var name [32]byte
+		path := "/proc/" + strconv.Itoa(at.pid) + "/fd/" + strconv.Itoa(at.fd)
+		n, err := unix.Getxattr(path, "system.sockprotoname", name[:])
+		is = err == nil && n >= 8 && string(name[:8]) == "AF_VSOCK"
+		kinds[at.inode] = is
+	}
+	return is
+}
+
+// vsock: SIOCOUTQ is answered since Linux 6.11 and SIOCINQ since 6.17; before, and where a transport has neither, a look
+// at the bytes without taking them.
+func (l *look) vsock(inode uint64, fd int) {
+	s := Socket{Protocol: "vsock", Inode: inode, State: stateName(tcpEstablished), family: unix.AF_VSOCK}
+	v := verdict{}
+	if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listening != 0 {
+		s.State = stateName(tcpListen)
+		if pollIn(fd) {
+			v = verdict{reason: whyAccept, queued: 1}
+		}
+	} else {
+		v = bytesVerdict(peek(fd), uint64(queueBytes(fd, unix.SIOCOUTQ)), whyUnsent)
+	}
+	if v.reason == "" {
+		return
+	}
+	s.Reason, s.Unread, s.Unsent, s.Queued = v.reason, v.unread, v.unsent, v.queued
+	if sa, err := unix.Getsockname(fd); err == nil {
+		s.Local = vsockName(sa)
+	}
+	if sa, err := unix.Getpeername(fd); err == nil {
+		s.Remote = vsockName(sa)
+	}
+	l.found = append(l.found, s)
+}
+
+// peek counts unread bytes; if the kernel does not count them, it says whether there are any.
+func peek(fd int) uint64 {
+	if n := queueBytes(fd, unix.SIOCINQ); n > 0 {
+		return uint64(n)
+	}
+	if !pollIn(fd) {
+		return 0
+	}
+	var b [4096]byte
+	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return uint64(n)
+}
+
+func vsockName(sa unix.Sockaddr) string {
+	if v, ok := sa.(*unix.SockaddrVM); ok {
+		return fmt.Sprintf("%d:%d", v.CID, v.Port)
+	}
+	return ""
+}
+
+// pipe counts a pipe between processes. One within a process (an event loop's own wake-up) is that process's business, and one
+// that an excluded process reads is drained by it.
+func (l *look) pipe(ends []handle, name string) {
+	for _, e := range ends {
+		if l.excluded(e.pid) {
+			return
+		}
+	}
+	if !slices.ContainsFunc(ends, func(e handle) bool { return e.pid != ends[0].pid }) {
+		return
+	}
+	var bytes uint32
+	for _, e := range ends {
+		if l.duplicate(e, func(fd int) { bytes = queueBytes(fd, unix.TIOCINQ) }) {
+			break // FIONREAD is the same at either end (pipe_ioctl)
+		}
+	}
+	if bytes == 0 {
+		return
+	}
+	s := Socket{Protocol: "pipe", Local: name, Inode: ends[0].inode, Unread: uint64(bytes), Reason: whyUnread, pipe: true}
+	if name == "" {
+		s.Local = fmt.Sprintf("pipe %d", s.Inode)
+	}
+	for _, e := range ends {
+		if l.duplicate(e, func(fd int) { s.reads(fd, e.pid) }); s.PID != 0 {
+			break
+		}
+	}
+	l.found = append(l.found, s)
+}
+
+// reads names the process as the owner if its end is for reading.
+func (s *Socket) reads(fd, pid int) {
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE != unix.O_WRONLY {
+		s.PID, s.Comm = pid, commandOf(pid)
+	}
+}
