@@ -20,6 +20,7 @@ var helpers = map[string]func(args []string){}
 var testReaper = NewReaper()
 
 func TestMain(m *testing.M) {
+	RunShim()
 	if name := os.Getenv(helperKey); name != "" {
 		helpers[name](os.Args[1:])
 		os.Exit(0)

@@ -120,6 +120,9 @@ func (m *Manager) prepare() error {
 	if m.hooks, err = makeCgroup(filepath.Join(m.o.CgroupRoot, "hooks")); err != nil {
 		return err
 	}
+	if err := m.enableControllers(); err != nil {
+		return err
+	}
 	m.base = cgroupPath(m.services.path)
 	for _, u := range m.units {
 		if err := u.prepare(); err != nil {
@@ -226,15 +229,6 @@ func (m *Manager) Stop(ctx context.Context) error {
 		<-stopped[u.spec.Name]
 	}
 	return errors.Join(errs...)
-}
-
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
 }
 
 // Close removes the cgroups and closes the logs, which Log can still read. All services must have been stopped.

@@ -48,6 +48,11 @@ type Spec struct {
 	StopSignal   syscall.Signal // SIGTERM if 0
 	Watchdog     time.Duration  // longest pause between WATCHDOG=1 messages; 0 is off
 
+	Limits  Limits
+	Confine Confine
+	Sockets []Socket
+	FDStore int // how many descriptors the service may give us to keep over a restart
+
 	Settle string // "require" (also ""), "try" or "off"; see Manager.Settle
 
 	BeforeSnapshot []Hook
@@ -109,6 +114,11 @@ func (s Spec) check() error {
 		oneOf("settle", s.Settle, "", "require", "try", "off"),
 		s.checkReady(),
 		s.checkDurations(),
+		s.Limits.check(),
+		s.Confine.check(),
+	}
+	for _, sock := range s.Sockets {
+		problems = append(problems, sock.check())
 	}
 	for _, e := range s.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" || strings.ContainsRune(e, 0) {

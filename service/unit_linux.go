@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -28,6 +29,7 @@ type unit struct {
 	st      Status
 	run     *run     // from start to stop or final failure; kept when over
 	attempt *attempt // the process of now, nil if none
+	held    []held   // descriptors for the next process
 }
 
 // run is the time in which a service is wanted.
@@ -120,7 +122,10 @@ func (u *unit) prepare() error {
 	if err := u.journal.w.Chown(int(u.who.uid), int(u.who.gid)); err != nil {
 		return fmt.Errorf("log pipe: %w", err)
 	}
-	if u.spec.Ready.Kind != "notify" && u.spec.Watchdog == 0 {
+	if err := u.openSockets(); err != nil {
+		return err
+	}
+	if u.spec.Ready.Kind != "notify" && u.spec.Watchdog == 0 && u.spec.FDStore == 0 {
 		return nil
 	}
 	if u.notify, err = listenNotify(filepath.Join(u.m.o.RunDir, "notify", name), u.who); err != nil {
@@ -138,6 +143,7 @@ func (u *unit) close() error {
 	if u.journal != nil {
 		u.journal.close()
 	}
+	u.closeSockets()
 	for _, c := range []*cgroup{u.cg, u.hookCg} {
 		if c != nil {
 			errs = append(errs, c.remove())
@@ -299,10 +305,16 @@ func (u *unit) bury(r *run, end ending) {
 	u.mu.Lock()
 	u.attempt = nil
 	u.mu.Unlock()
+	kills := u.cg.oomKills()
 	u.change(func(s *Status) {
 		s.PID, s.Ready, s.ExitCode = 0, false, end.code()
 		s.Reason = end.String()
+		s.OOMKills += kills
 	})
+	if kills > 0 {
+		u.m.logf("service %s: out of memory: the kernel killed %d of its processes", u.spec.Name, kills)
+		u.cg.killed = true // so that its counters start at 0 again
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), buryTimeout)
 	defer cancel()
 	if err := u.cg.reap(ctx); err != nil {
@@ -316,6 +328,10 @@ const buryTimeout = 5 * time.Second
 
 // permanent tells whether an error of fork and exec would come again.
 func permanent(err error) bool {
+	var child *shimError
+	if errors.As(err, &child) {
+		return true
+	}
 	for _, e := range []error{unix.ENOENT, unix.EACCES, unix.ENOEXEC, unix.ENOTDIR, unix.EPERM, unix.EINVAL} {
 		if errors.Is(err, e) {
 			return true
@@ -327,12 +343,16 @@ func permanent(err error) bool {
 // spawn starts the service's process.
 func (u *unit) spawn() (*attempt, error) {
 	u.change(func(s *Status) { s.State, s.Ready, s.Reason, s.Text = Starting, false, "", "" })
-	cmd, err := u.command(u.spec.Exec, u.cg, u.environ())
+	if err := u.cg.apply(u.spec.Limits); err != nil {
+		return nil, err
+	}
+	files, listen := u.listenFiles()
+	cmd, err := u.command(u.spec.Exec, u.cg, append(u.environ(), listen...))
 	if err != nil {
 		return nil, err
 	}
 	cmd.Stdout, cmd.Stderr = u.journal.w, u.journal.w
-	p, err := u.m.o.Reaper.Start(cmd)
+	p, err := u.launch(cmd, files)
 	if err != nil {
 		return nil, err
 	}
@@ -342,6 +362,27 @@ func (u *unit) spawn() (*attempt, error) {
 	u.st.PID = p.PID()
 	u.mu.Unlock()
 	return a, nil
+}
+
+// launch starts cmd, through the shim if it needs one, and returns when the service's program was executed.
+func (u *unit) launch(cmd *exec.Cmd, files []*os.File) (*Process, error) {
+	if len(files) == 0 && !u.spec.Confine.needed() {
+		return u.m.o.Reaper.Start(cmd)
+	}
+	status, read, err := u.withShim(cmd, files)
+	if err != nil {
+		return nil, err
+	}
+	defer read.Close()
+	p, err := u.m.o.Reaper.Start(cmd)
+	status.Close()
+	if err != nil {
+		return nil, err
+	}
+	if err := awaitShim(read); err != nil {
+		return nil, errors.Join(err, u.cg.kill())
+	}
+	return p, nil
 }
 
 // environ is what the service finds in its environment besides its own settings.
@@ -359,11 +400,12 @@ func (u *unit) environ() []string {
 // deliver takes a message that arrived at the service's notify socket. The sender must be of the
 // service; one that has ended is known by its right to enter the socket's folder.
 func (u *unit) deliver(pid int, m message, fds []int) {
-	closeFDs(fds)
 	if in := processCgroup(pid); in != "" && serviceOfPath(u.m.base, in) != u.spec.Name {
 		u.m.logf("service %s: notification by pid %d of %s passed over", u.spec.Name, pid, in)
+		closeFDs(fds)
 		return
 	}
+	u.descriptors(m, fds)
 	if m.hasStatus {
 		u.change(func(s *Status) { s.Text = m.status })
 	}
@@ -377,6 +419,19 @@ func (u *unit) deliver(pid int, m message, fds []int) {
 	case a.events <- m:
 	case <-a.gone:
 	}
+}
+
+// descriptors takes the file descriptors of a message. With BARRIER=1 the sender waits until its end of a
+// pipe is closed: closing it here, after all messages before were delivered, is the answer.
+func (u *unit) descriptors(m message, fds []int) {
+	if m.fdRemove {
+		u.unstore(m.fdName)
+	}
+	if m.fdStore && !m.barrier {
+		u.store(m.fdName, fds)
+		return
+	}
+	closeFDs(fds)
 }
 
 // signal sends sig to the main process.
