@@ -75,7 +75,7 @@ func TestProbeAsBlkid(t *testing.T) {
 		{"vfat16", []string{"mkfs.vfat", "-F", "16", "-n", "CIDATA"}, 64 << 20},
 		{"xfs", []string{"mkfs.xfs", "-q", "-L", "label"}, 512 << 20},
 		{"btrfs", []string{"mkfs.btrfs", "-q", "-L", "my label"}, 256 << 20},
-		{"erofs", []string{"mkfs.erofs", "-Ldata"}, 0},
+		{"erofs", []string{"mkfs.erofs", "--quiet"}, 0},
 		{"squashfs", []string{"mksquashfs"}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -105,3 +105,52 @@ func TestBoot(t *testing.T) {
 		})
 	}
 }
+
+// disks writes the root in both formats, and a data disk labelled data.
+func disks(t *testing.T, rootinit string) (ext4, squashfs, data string) {
+	t.Helper()
+	dir := t.TempDir()
+	i, err := New(Spec{Init: rootinit, Files: []File{{Path: "/on-disk", Data: []byte("x"), Mode: 0o640, UID: 7, GID: 8}}})
+	must(t, err)
+	defer i.Close()
+	ext4, squashfs, data = filepath.Join(dir, "ext4"), filepath.Join(dir, "squashfs"), filepath.Join(dir, "data")
+	must(t, i.WriteDisk(t.Context(), ext4, Disk{Format: "ext4"}))
+	must(t, i.WriteDisk(t.Context(), squashfs, Disk{Format: "squashfs"}))
+	j, err := New(Spec{Init: rootinit, Files: []File{{Path: "/note", Data: []byte("data disk")}}})
+	must(t, err)
+	defer j.Close()
+	must(t, j.WriteDisk(t.Context(), data, Disk{Format: "ext4", Label: "data"}))
+	return ext4, squashfs, data
+}
+
+func drive(file string) []string {
+	return []string{"-drive", "if=virtio,format=raw,snapshot=on,file=" + file}
+}
+
+// The data disk is attached first, so that device names alone would lead to the wrong one.
+func TestRootDevices(t *testing.T) {
+	dir := kernels(t)
+	needTool(t, "mke2fs", "e2fsprogs")
+	needTool(t, "sqfstar", "squashfs-tools")
+	rootinit := buildInit(t, "rootinit")
+	ext4, squashfs, data := disks(t, rootinit)
+	for _, c := range []struct{ name, kernel, disk, cmdline string }{
+		{"ext4-label", "6.1", ext4, "root=LABEL=rouse rw"},
+		{"ext4-readonly", "6.12", ext4, "root=LABEL=rouse rouse.test=readonly"},
+		{"squashfs-overlay", "6.1", squashfs, "root=/dev/vdb rouse.overlay"},
+		{"squashfs-stay", "6.12", squashfs, "root=/dev/vdb rouse.test=readonly rouse.test=stay"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b bytes.Buffer
+			must(t, Build(&b, Spec{Init: rootinit, ModulesDir: filepath.Join(dir, c.kernel, "modules"),
+				Modules: []string{"virtio_blk", "virtio_pci", "squashfs", "overlay"}, Files: []File{{Path: "/only-in-initramfs"}}}))
+			initrd := write(t, filepath.Join(t.TempDir(), "initrd"), b.String(), 0o600)
+			console := run(t, filepath.Join(dir, c.kernel, "vmlinuz"), initrd, c.cmdline, append(drive(data), drive(c.disk)...)...)
+			want := 5
+			if strings.HasSuffix(c.name, "stay") {
+				want = 6 // the first stage reports as well: it comes back
+			}
+			results(t, console, want)
+		})
+	}
+}
