@@ -136,6 +136,11 @@ func parseMAC(text string) (net.HardwareAddr, error) {
 	return m, nil
 }
 
+// linkLocalOf is the address that the kernel gives a link by default (RFC 4291, appendix A, modified EUI-64).
+func linkLocalOf(mac [6]byte) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}), 64)
+}
+
 // link is what the choice of a NIC looks at.
 type link struct {
 	name     string

@@ -27,8 +27,9 @@ func ConfigureNetwork(interfaces []Interface) error {
 }
 
 // ReplaceNetwork is ConfigureNetwork for a clone that is given a new identity: on the interfaces named, addresses and
-// routes that are not listed are removed. Kept are link-local addresses made from the present MAC,
-// and all that belongs to other interfaces. The links stay up throughout.
+// routes through gateways that are not listed are removed. IPv6 link-local addresses are kept, unless the MAC
+// changes: then they make way for the one that the new MAC gives (EUI-64), as the kernel would keep the
+// twin's. All that belongs to other interfaces stays, and the links are up throughout.
 func ReplaceNetwork(interfaces []Interface) error {
 	return configureNetwork(interfaces, true)
 }
@@ -69,12 +70,15 @@ func configure(h *netlink.Handle, i Interface, replace bool) error {
 	if err := setLink(h, l, i); err != nil {
 		return fmt.Errorf("interface %s: %w", i, err)
 	}
+	addresses := i.Addresses
 	if replace {
-		if err := removeOthers(h, l, i); err != nil {
+		own, err := removeOthers(h, l, i)
+		if err != nil {
 			return fmt.Errorf("interface %s: %w", i, err)
 		}
+		addresses = append(own, addresses...)
 	}
-	errs := addAddresses(h, l, i.Addresses)
+	errs := addAddresses(h, l, addresses)
 	for _, r := range i.routes() {
 		errs = append(errs, addRoute(h, l, r, i.covers(r.Gateway)))
 	}
@@ -200,22 +204,28 @@ func ipNet(p netip.Prefix) *net.IPNet {
 }
 
 // removeOthers removes addresses that i does not list, and with them the kernel removes their prefix routes; then routes
-// through a gateway that i does not list.
-func removeOthers(h *netlink.Handle, l netlink.Link, i Interface) error {
+// through a gateway that i does not list. What it returns is to be added in place of what it removed.
+func removeOthers(h *netlink.Handle, l netlink.Link, i Interface) (own []netip.Prefix, err error) {
 	list, err := h.AddrList(l, netlink.FAMILY_ALL)
 	if err != nil {
-		return fmt.Errorf("list addresses: %w", err)
+		return nil, fmt.Errorf("list addresses: %w", err)
 	}
+	mac, _ := parseMAC(i.SetMAC)
+	moved := mac != nil && !bytes.Equal(mac, l.Attrs().HardwareAddr) // l is from before it was set
 	for _, a := range list {
 		p := prefixOf(a.IPNet)
-		if p.Addr().IsLinkLocalUnicast() && p.Addr().Is6() || slices.Contains(i.Addresses, p) {
+		linkLocal := p.Addr().IsLinkLocalUnicast() && p.Addr().Is6()
+		if linkLocal && !moved || slices.Contains(i.Addresses, p) {
 			continue
 		}
+		if linkLocal {
+			own = []netip.Prefix{linkLocalOf(hardware(mac))}
+		}
 		if err := h.AddrDel(l, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return fmt.Errorf("remove address %s: %w", p, err)
+			return nil, fmt.Errorf("remove address %s: %w", p, err)
 		}
 	}
-	return removeRoutes(h, l, i.routes())
+	return own, removeRoutes(h, l, i.routes())
 }
 
 func removeRoutes(h *netlink.Handle, l netlink.Link, keep []Route) error {
@@ -240,4 +250,28 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 	a, _ := netip.AddrFromSlice(n.IP)
 	bits, _ := n.Mask.Size()
 	return netip.PrefixFrom(a.Unmap(), bits)
+}
+
+// FlushNeighbours forgets which MAC every neighbour has, but for entries that somebody made permanent: a clone may be on
+// another bridge than its twin.
+func FlushNeighbours() error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("flush neighbours: netlink: %w", err)
+	}
+	defer h.Close()
+	list, err := h.NeighList(0, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("flush neighbours: list: %w", err)
+	}
+	var errs []error
+	for _, n := range list {
+		if n.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0 || n.IP == nil {
+			continue
+		}
+		if err := h.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("flush neighbour %s: %w", n.IP, err))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -98,6 +98,10 @@ func TestConfigureNetwork(t *testing.T) {
 		t.Errorf("lo is not up with its addresses: %v", addresses)
 	}
 
+	if hasAddress(addresses, "fe80::ff:fe00:1/64") == nil {
+		t.Fatalf("the kernel gave no link-local address: %v", addresses)
+	}
+
 	second := Interface{Name: "lan0", SetMAC: "02:00:00:00:00:99", Addresses: []netip.Prefix{p("192.0.2.20/24"), p("2001:db8::20/64")}, Gateway4: a("192.0.2.2")}
 	must(t, ReplaceNetwork([]Interface{second}))
 	l, addresses, routes = state(t, "lan0")
@@ -106,6 +110,9 @@ func TestConfigureNetwork(t *testing.T) {
 	}
 	if hasAddress(addresses, "192.0.2.10/24") != nil || hasAddress(addresses, "2001:db8::10/64") != nil || hasAddress(addresses, "192.0.2.20/24") == nil {
 		t.Errorf("after replacing: addresses %v", addresses)
+	}
+	if hasAddress(addresses, "fe80::ff:fe00:1/64") != nil || hasAddress(addresses, "fe80::ff:fe00:99/64") == nil {
+		t.Errorf("after replacing: link-local addresses in %v", addresses)
 	}
 	if hasGateway(routes, "192.0.2.1") || hasGateway(routes, "fe80::1") || hasGateway(routes, "203.0.113.1") || !hasGateway(routes, "192.0.2.2") {
 		t.Errorf("after replacing: routes %v", routes)
@@ -316,6 +323,25 @@ func TestEmpty(t *testing.T) {
 	for _, f := range []string{filepath.Join(dir, "mounted/kept"), filepath.Join(outside, "kept")} {
 		if _, err := os.Stat(f); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestFlushNeighbours(t *testing.T) {
+	unshare(t, unix.CLONE_NEWNET)
+	pair(t, "eth0", "peer0")
+	must(t, ConfigureNetwork([]Interface{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")}}}))
+	l, _, _ := state(t, "eth0")
+	for ip, s := range map[string]int{"192.0.2.2": netlink.NUD_STALE, "192.0.2.3": netlink.NUD_PERMANENT, "2001:db8::2": netlink.NUD_REACHABLE} {
+		must(t, netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: netip.MustParseAddr(ip).AsSlice(), HardwareAddr: []byte{2, 0, 0, 0, 0, 9}, State: s}))
+	}
+	must(t, FlushNeighbours())
+	left, err := netlink.NeighList(l.Attrs().Index, netlink.FAMILY_ALL)
+	must(t, err)
+	for _, n := range left {
+		// A deleted entry may be listed for a while as failed, without a MAC.
+		if n.HardwareAddr != nil && n.State&netlink.NUD_FAILED == 0 && n.IP.String() != "192.0.2.3" && n.State&netlink.NUD_NOARP == 0 {
+			t.Errorf("left: %+v", n)
 		}
 	}
 }
