@@ -8,7 +8,7 @@ import (
 	"math/bits"
 )
 
-// run is the type of an operator's function, written out once for the constructors below.
+// runFunc is the type of an operator's function, as in the struct operator.
 type runFunc = func(m *machine, f *frame, a []value) (value, error)
 
 var errUnsupported = errors.New("not supported")
@@ -32,15 +32,27 @@ func (m *machine) result(target, v value) (value, error) {
 	return v, m.store(r, v)
 }
 
+// number stores and yields an integer that may be wider than integers are. ACPICA cuts it to 32 bits
+// everywhere but in one place, which is where ADDR methods put their results: a package's element
+// gets all of it. Linux takes the address from there, so we do as ACPICA does.
+func (m *machine) number(target value, v uint64) (value, error) {
+	r, _ := target.(*reference)
+	stored := m.integer(v)
+	if r != nil && r.list != nil {
+		stored = v
+	}
+	return m.integer(v), m.store(r, stored)
+}
+
 func binary2(op func(a, b uint64) uint64) runFunc {
 	return func(m *machine, _ *frame, a []value) (value, error) {
-		return m.result(a[2], m.integer(op(a[0].(uint64), a[1].(uint64))))
+		return m.number(a[2], op(a[0].(uint64), a[1].(uint64)))
 	}
 }
 
 func unary(op func(uint64) uint64) runFunc {
 	return func(m *machine, _ *frame, a []value) (value, error) {
-		return m.result(a[1], m.integer(op(a[0].(uint64))))
+		return m.number(a[1], op(a[0].(uint64)))
 	}
 }
 
@@ -49,9 +61,9 @@ func shift(op func(a uint64, n uint) uint64) runFunc {
 	return func(m *machine, _ *frame, a []value) (value, error) {
 		var v uint64
 		if n := a[1].(uint64); n < uint64(m.width()) {
-			v = m.integer(op(a[0].(uint64), uint(n)))
+			v = op(a[0].(uint64), uint(n))
 		}
-		return m.result(a[2], v)
+		return m.number(a[2], v)
 	}
 }
 
@@ -95,7 +107,7 @@ func add(n uint64) runFunc {
 		if err != nil {
 			return nil, err
 		}
-		return m.result(a[0], m.integer(i+n))
+		return m.number(a[0], i+n)
 	}
 }
 
@@ -184,19 +196,26 @@ func (m *machine) matches(element, operator, operand value) bool {
 
 // opConcatenate joins two values of the first one's type; two integers make a buffer.
 func (m *machine) opConcatenate(_ *frame, a []value) (value, error) {
-	convert, text := m.toBuffer, false
-	if x, ok := a[0].(*blob); ok && x.text {
-		convert, text = m.toText, true
-	}
-	x, err := convert(a[0])
+	first, err := m.concatenable(a[0])
 	if err != nil {
 		return nil, err
 	}
-	second := a[1]
-	if _, ok := a[0].(uint64); ok {
+	second, err := m.concatenable(a[1])
+	if err != nil {
+		return nil, err
+	}
+	convert, text := m.toBuffer, false
+	if b, ok := first.(*blob); ok && b.text {
+		convert, text = m.toText, true
+	}
+	if _, ok := first.(uint64); ok {
 		if second, err = box(m.toInteger(second)); err != nil {
 			return nil, err
 		}
+	}
+	x, err := convert(first)
+	if err != nil {
+		return nil, err
 	}
 	y, err := convert(second)
 	if err != nil {
@@ -206,6 +225,19 @@ func (m *machine) opConcatenate(_ *frame, a []value) (value, error) {
 		return nil, err
 	}
 	return m.result(a[2], &blob{data: append(bytes.Clone(x.data), y.data...), text: text})
+}
+
+// concatenable replaces what is no data by a string that says what it is.
+func (m *machine) concatenable(v value) (value, error) {
+	switch kindOf(v) {
+	case kindInteger, kindString, kindBuffer:
+		return v, nil
+	case kindPackage:
+		return box2(m.newText("[Package Object]"))
+	case kindDevice:
+		return box2(m.newText("[Device Object]"))
+	}
+	return nil, typeError(v, "data")
 }
 
 // converted makes an operator of a conversion.
@@ -259,7 +291,7 @@ func (m *machine) opMid(_ *frame, a []value) (value, error) {
 	b, ok := a[0].(*blob)
 	if !ok {
 		var err error
-		if b, err = m.toText(a[0]); err != nil {
+		if b, err = m.toBuffer(a[0]); err != nil {
 			return nil, err
 		}
 	}

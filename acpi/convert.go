@@ -3,7 +3,6 @@ package acpi
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strconv"
 )
@@ -74,8 +73,8 @@ func (m *machine) toBuffer(v value) (*blob, error) {
 	return nil, typeError(v, "a buffer")
 }
 
-// toText converts implicitly: integers become all their hexadecimal digits, bytes of a buffer two
-// digits each with spaces between. The result may be v itself.
+// toText converts implicitly: integers become all their hexadecimal digits, bytes of a buffer 0x and
+// two digits each with spaces between. The result may be v itself.
 func (m *machine) toText(v value) (*blob, error) {
 	switch v := v.(type) {
 	case uint64:
@@ -84,7 +83,7 @@ func (m *machine) toText(v value) (*blob, error) {
 		if v.text {
 			return v, nil
 		}
-		return m.join(v.data, " ", "%02X")
+		return m.join(v.data, " ", "0x%02X")
 	}
 	return nil, typeError(v, "a string")
 }
@@ -111,13 +110,8 @@ func (m *machine) join(data []byte, separator, format string) (*blob, error) {
 
 // toHexString and toDecimalString are the operators of those names.
 func (m *machine) toHexString(v value) (*blob, error) {
-	switch v := v.(type) {
-	case uint64:
-		return m.newText(fmt.Sprintf("0x%0*X", m.width()/4, v))
-	case *blob:
-		if !v.text {
-			return m.join(v.data, ",", "0x%02X")
-		}
+	if b, ok := v.(*blob); ok && !b.text {
+		return m.join(b.data, ",", "0x%02X")
 	}
 	return m.toText(v)
 }
@@ -144,18 +138,21 @@ func (m *machine) parseInteger(v value) (uint64, error) {
 	if len(s) > 2 && s[0] == '0' && s[1]|0x20 == 'x' {
 		return m.hexadecimal(s), nil
 	}
-	n := 0
-	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
-		n++
+	return m.decimal(s), nil
+}
+
+// decimal reads leading digits as far as they make a number that fits.
+func (m *machine) decimal(s []byte) uint64 {
+	limit := m.integer(^uint64(0))
+	var n uint64
+	for _, c := range s {
+		d := uint64(c - '0')
+		if c < '0' || c > '9' || n > (limit-d)/10 {
+			break
+		}
+		n = n*10 + d
 	}
-	if n == 0 {
-		return 0, nil
-	}
-	i, err := strconv.ParseUint(string(s[:min(n, 40)]), 10, m.width())
-	if errors.Is(err, strconv.ErrRange) {
-		return 0, fmt.Errorf("%w: decimal string is too large", errType)
-	}
-	return i, err
+	return n
 }
 
 // eisaID decodes a compressed id: three letters of five bits, most significant first, and four

@@ -86,7 +86,7 @@ func TestFindVMGenID(t *testing.T) {
 		}
 		t.Run(s.name, func(t *testing.T) {
 			d, err := FindVMGenID(s.tables(t), s.read)
-			got := fmt.Sprintf("%s %s %#x", d.Path, d.HID, d.Address)
+			got := strings.Join(strings.Fields(fmt.Sprintf("%s %s %#x", d.Path, d.HID, d.Address)), " ")
 			want := strings.Join(s.find, " ")
 			if text, ok := strings.CutPrefix(want, "error "); ok {
 				if err == nil || !strings.Contains(err.Error(), text) {

@@ -158,8 +158,8 @@ func (m *machine) opVarPackage(f *frame, a []value) (value, error) {
 	return m.elements(f, n, end)
 }
 
-// elements reads a package's elements. Those that are not given are nothing; those beyond the count
-// make it longer, as ACPICA has it for packages of variable length and as does no harm for others.
+// elements reads a package's elements. Those that are not given are nothing, those beyond the count
+// are dropped, as in ACPICA.
 func (m *machine) elements(f *frame, n uint64, end int) (value, error) {
 	if n > heapBytes {
 		return nil, errHeap

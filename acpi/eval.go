@@ -160,6 +160,8 @@ func (m *machine) operand(f *frame, letter byte) (value, error) {
 		return m.eval(f)
 	case 's':
 		return m.place(f)
+	case 'r':
+		return m.existing(f)
 	case 't':
 		return m.target(f)
 	case 'c':
@@ -242,7 +244,7 @@ func (m *machine) call(n *node, c *method, args [7]value) (value, error) {
 }
 
 // evaluate returns the value of a named object as a caller from outside gets it: a method without
-// arguments is called, names in packages are resolved.
+// arguments is called, a reference followed.
 func (m *machine) evaluate(n *node) (value, error) {
 	saved := m.steps
 	m.steps = min(saved, callSteps)
@@ -254,6 +256,9 @@ func (m *machine) evaluate(n *node) (value, error) {
 		v, err = m.call(n, c, [7]value{})
 	} else {
 		v, err = m.nodeValue(n)
+	}
+	if r, ok := v.(*reference); ok && err == nil {
+		v, err = m.load(r)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("evaluate %s: %w", n.path(), err)
@@ -320,8 +325,14 @@ func (m *machine) skipOperand(f *frame, letter byte) error {
 	switch letter {
 	case 'i', 'v', 'a':
 		return m.skip(f)
-	case 's', 'c', 't':
-		return m.skipPlace(f, letter == 't')
+	case 's', 't':
+		if c, err := f.peek(); err == nil && c == 0 && letter == 't' {
+			f.pos++
+			return nil
+		}
+		return m.skip(f)
+	case 'r', 'c':
+		return m.skipPlace(f)
 	case 'N':
 		_, err := f.namePath()
 		return err
@@ -339,17 +350,11 @@ func (m *machine) skipOperand(f *frame, letter byte) error {
 	return err
 }
 
-func (m *machine) skipPlace(f *frame, optional bool) error {
-	c, err := f.peek()
-	switch {
-	case err != nil:
-		return err
-	case optional && c == 0:
-		f.pos++
-		return nil
-	case isName(c):
-		_, err := f.namePath()
-		return err
+// skipPlace steps over a place in which a method's name is not a call.
+func (m *machine) skipPlace(f *frame) error {
+	if c, err := f.peek(); err != nil || !isName(c) {
+		return m.skip(f)
 	}
-	return m.skip(f)
+	_, err := f.namePath()
+	return err
 }

@@ -33,7 +33,7 @@ const fieldSize = 64
 type bufferField struct {
 	blob        *blob
 	bit, length uint64
-	raw         bool // made by CreateField: may be longer than an integer
+	raw         bool // made by CreateField: always read as a buffer
 }
 
 var (
@@ -390,7 +390,7 @@ func (m *machine) readBufferField(u *bufferField) (value, error) {
 	if u.bit+u.length > uint64(len(u.blob.data))*8 {
 		return nil, errIndex
 	}
-	return m.extracted(u.blob.data, u.bit, u.length, u.raw && u.length > 64)
+	return m.extracted(u.blob.data, u.bit, u.length, u.raw)
 }
 
 func (m *machine) writeBufferField(u *bufferField, v value) error {

@@ -8,7 +8,9 @@ type segment [4]byte
 // node is a named object. Its place in the tree is fixed; its value may change.
 type node struct {
 	name   segment
-	table  int // index of the table that made it, -1 for predefined ones
+	table  int  // index of the table that made it, -1 for predefined ones
+	depth  int  // names above it
+	ready  bool // its _INI was run
 	parent *node
 	value  value
 }
@@ -162,7 +164,10 @@ func (m *machine) addNode(f *frame, parent *node, name segment, v value) (*node,
 	if err := m.alloc(nodeSize); err != nil {
 		return nil, err
 	}
-	n := &node{name: name, table: f.table, parent: parent, value: v}
+	if parent.depth == maxDepth {
+		return nil, errDepth
+	}
+	n := &node{name: name, table: f.table, depth: parent.depth + 1, parent: parent, value: v}
 	m.nodes[key] = n
 	if !f.module {
 		f.created = append(f.created, n)

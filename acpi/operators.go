@@ -19,6 +19,7 @@ func isArg(c byte) bool   { return c >= opArg0 && c < opArg0+7 }
 //	v  a term that yields data                       value
 //	a  a term taken as it is, references included     value
 //	s  a place                                       *reference
+//	r  a place, or the name of a method               *reference
 //	t  a place or nothing                            *reference, nil
 //	c  a place that need not exist                   *reference, nil
 //	N  a name                                        namePath
@@ -82,7 +83,7 @@ func basicOperator(code uint16) operator {
 	case 0x9d:
 		return operator{"CopyObject", "as", (*machine).opCopyObject}
 	case 0x71:
-		return operator{"RefOf", "s", first}
+		return operator{"RefOf", "r", first}
 	case opDerefOf:
 		return operator{"DerefOf", "a", (*machine).opDerefOf}
 	case opIndex:
@@ -90,7 +91,7 @@ func basicOperator(code uint16) operator {
 	case 0x87:
 		return operator{"SizeOf", "s", (*machine).opSizeOf}
 	case 0x8e:
-		return operator{"ObjectType", "s", (*machine).opObjectType}
+		return operator{"ObjectType", "r", (*machine).opObjectType}
 	case 0x9f:
 		return operator{"Continue", "", jump(continuing)}
 	case 0xa5:

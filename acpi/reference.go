@@ -50,12 +50,8 @@ func (m *machine) superName(f *frame) (*reference, error) {
 	return m.referenceTerm(f)
 }
 
-// referenceTerm evaluates an operator that must yield a place. DerefOf as a place is the place that
-// its operand refers to.
+// referenceTerm evaluates a term that must yield a place.
 func (m *machine) referenceTerm(f *frame) (*reference, error) {
-	if c, _ := f.peek(); c == opDerefOf {
-		f.pos++
-	}
 	v, err := m.eval(f)
 	if err != nil {
 		return nil, err
@@ -75,8 +71,25 @@ func (m *machine) target(f *frame) (*reference, error) {
 	return m.place(f)
 }
 
-// place reads a place that must exist.
+// place reads a place that must exist. The name of a method means the place that the method returns.
 func (m *machine) place(f *frame) (*reference, error) {
+	start := f.pos
+	r, err := m.existing(f)
+	if err != nil || r.node == nil {
+		return r, err
+	}
+	if !isName(f.code[start]) {
+		return r, nil
+	}
+	if _, ok := r.node.value.(*method); ok {
+		f.pos = start
+		return m.referenceTerm(f)
+	}
+	return r, nil
+}
+
+// existing reads a place that must exist; a method is not called.
+func (m *machine) existing(f *frame) (*reference, error) {
 	start := f.pos
 	r, err := m.superName(f)
 	if err == nil && r == nil {
@@ -173,13 +186,13 @@ func (m *machine) store(r *reference, v value) error {
 }
 
 // storeSlot overwrites a local. An argument that holds a reference passes the value on to what it
-// refers to (ACPI 6.5, 19.3.5.8.1).
+// refers to (ACPI 6.5, 19.3.5.8.1), without a conversion.
 func (m *machine) storeSlot(r *reference, v value) error {
 	if old, ok := (*r.slot).(*reference); ok && r.arg && (old.node != nil || old.slot != nil) {
 		if err := m.step(1); err != nil {
 			return err
 		}
-		return m.store(old, v)
+		return m.copyObject(old, v)
 	}
 	c, err := m.copyValue(v)
 	if err == nil {

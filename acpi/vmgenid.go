@@ -154,7 +154,7 @@ func sayGenCounter(v value) bool {
 
 // device asks a matching device whether it is there and where its id lies.
 func (m *machine) device(n *node, tables []Table) (Device, error) {
-	if err := m.present(n); err != nil {
+	if err := m.initialize(n, n); err != nil {
 		return Device{}, err
 	}
 	c := follow(m.child(n, segment([]byte("ADDR"))))
@@ -172,24 +172,42 @@ func (m *machine) device(n *node, tables []Table) (Device, error) {
 	return Device{Path: n.path(), HID: m.hid(n), Table: tables[n.table].Name, Address: addr}, nil
 }
 
-// present evaluates _STA of the device and of all around it. A device is there if it is present or,
-// not being present, works (bits 0 and 3; ACPI 6.5, 6.3.7); without _STA it is.
-func (m *machine) present(n *node) error {
-	for d := n; d.parent != nil; d = d.parent {
-		v, err := m.under(d, "_STA")
-		if err != nil {
+// initialize makes ready what is around d and then d itself, as an operating system does before it
+// uses device n: _STA must say that it is there, then _INI runs, once (ACPI 6.5, 6.5.1). What else is
+// in the namespace is not touched: other devices' _INI would read other devices' registers. An _INI
+// that fails is passed over, as operating systems do; ADDR shows whether it mattered.
+func (m *machine) initialize(n, d *node) error {
+	if d.parent != nil {
+		if err := m.initialize(n, d.parent); err != nil {
 			return err
 		}
-		if v == nil {
-			continue
+		if err := m.present(n, d); err != nil {
+			return err
 		}
-		sta, err := m.toInteger(v)
-		if err != nil {
-			return fmt.Errorf("evaluate %s._STA: %w", d.path(), err)
-		}
-		if sta&(1<<0|1<<3) == 0 {
-			return fmt.Errorf("device %s is not present (%s._STA is %#x): %w", n.path(), d.path(), sta, ErrNotFound)
-		}
+	}
+	if d.ready {
+		return nil
+	}
+	d.ready = true
+	if _, err := m.under(d, "_INI"); errors.Is(err, ErrLimit) {
+		return err
+	}
+	return nil
+}
+
+// present evaluates _STA of d, without which it is there. A device is there if it is present or, not
+// being present, works (bits 0 and 3; ACPI 6.5, 6.3.7).
+func (m *machine) present(n, d *node) error {
+	v, err := m.under(d, "_STA")
+	if err != nil || v == nil {
+		return err
+	}
+	sta, err := m.toInteger(v)
+	if err != nil {
+		return fmt.Errorf("evaluate %s._STA: %w", d.path(), err)
+	}
+	if sta&(1<<0|1<<3) == 0 {
+		return fmt.Errorf("device %s is not present (%s._STA is %#x): %w", n.path(), d.path(), sta, ErrNotFound)
 	}
 	return nil
 }

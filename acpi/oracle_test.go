@@ -1,0 +1,281 @@
+package acpi
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "compile testdata again and write what acpiexec says to testdata/expected.txt")
+
+// expectedFile has a line for each object that a sample names: the sample, the path and the value that
+// ACPICA's acpiexec gives for it. Samples' AML is compiled by testdata/generate.sh.
+const expectedFile = "testdata/expected.txt"
+
+func expected(t testing.TB) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(expectedFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		path, v, _ := strings.Cut(rest, " ")
+		values[name+" "+path] = v
+	}
+	return values
+}
+
+// TestEvaluate compares our values with those of acpiexec, as recorded.
+func TestEvaluate(t *testing.T) {
+	want := expected(t)
+	for _, s := range samples(t) {
+		t.Run(s.name, func(t *testing.T) {
+			m := newMachine(s.tables(t), s.read)
+			for _, d := range m.devices { // acpiexec runs all _INI at its start
+				m.initialize(d, d)
+			}
+			for _, path := range s.evaluate {
+				m.budget.steps, m.budget.heap = evalSteps, heapBytes
+				if got := evaluateText(m, path); got != want[s.name+" "+path] {
+					t.Errorf("%s is %s, acpiexec says %s", path, got, want[s.name+" "+path])
+				}
+			}
+		})
+	}
+}
+
+// evaluateText evaluates the object at a path and renders it.
+func evaluateText(m *machine, path string) string {
+	p, err := parsePath(path)
+	if err != nil {
+		return err.Error()
+	}
+	n, err := m.lookup(m.root, p)
+	if err != nil || n == nil {
+		return "error"
+	}
+	v, err := m.evaluate(n)
+	if err != nil {
+		return "error"
+	}
+	if n.value == v && kindOf(v) == kindDevice {
+		return "error"
+	}
+	return render(m, v)
+}
+
+func render(m *machine, v value) string {
+	switch v := v.(type) {
+	case nil:
+		return "nothing"
+	case uint64:
+		return fmt.Sprintf("%#x", v)
+	case *blob:
+		if v.text {
+			return strconv.Quote(string(v.data))
+		}
+		return fmt.Sprintf("[% x]", v.data)
+	case *list:
+		var parts []string
+		for i := range v.elements {
+			e, _ := m.element(v, i)
+			parts = append(parts, render(m, e))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	}
+	return "object"
+}
+
+// tool returns the path of a program, or skips where it may be missing.
+func tool(t *testing.T, name, debian string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is missing: apt-get install %s", name, debian)
+	}
+	t.Skipf("%s is missing: apt-get install %s", name, debian)
+	return ""
+}
+
+// TestGenerated compiles all samples again and compares.
+func TestGenerated(t *testing.T) {
+	tool(t, "iasl", "acpica-tools")
+	tool(t, "dtc", "device-tree-compiler")
+	out := t.TempDir()
+	if *update {
+		out = "testdata"
+	}
+	if msg, err := exec.Command("testdata/generate.sh", out).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, msg)
+	}
+	for _, pattern := range []string{"testdata/*.aml", "testdata/*.dtb"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if !bytes.Equal(neutral(t, file), neutral(t, filepath.Join(out, filepath.Base(file)))) {
+				t.Errorf("%s is not what its source compiles to; run go test -run 'TestGenerated|TestOracle' -update", file)
+			}
+		}
+	}
+}
+
+// neutral returns a compiled file without the compiler's version and what the checksum makes of it.
+func neutral(t *testing.T, file string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if isAML(data) {
+		clear(data[32:36])
+		data[9] = 0
+	}
+	return data
+}
+
+// TestOracle asks acpiexec anew and compares with the record.
+func TestOracle(t *testing.T) {
+	acpiexec := tool(t, "acpiexec", "acpica-tools")
+	all := samples(t)
+	answers := make([]map[string]string, len(all))
+	t.Run("ask", func(t *testing.T) {
+		for i := range all {
+			t.Run(all[i].name, func(t *testing.T) {
+				t.Parallel() // acpiexec spends a second asleep
+				answers[i] = askACPICA(t, acpiexec, &all[i])
+			})
+		}
+	})
+	var record strings.Builder
+	for i, s := range all {
+		for _, path := range s.evaluate {
+			fmt.Fprintf(&record, "%s %s %s\n", s.name, path, answers[i][path])
+		}
+	}
+	if *update {
+		if err := os.WriteFile(expectedFile, []byte(record.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(expectedFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, now := strings.Split(string(got), "\n"), strings.Split(record.String(), "\n")
+	for i := range min(len(old), len(now)) {
+		if old[i] != now[i] {
+			t.Fatalf("recorded: %s\nacpiexec: %s", old[i], now[i])
+		}
+	}
+	if len(old) != len(now) {
+		t.Errorf("%d values recorded, %d asked for", len(old), len(now))
+	}
+}
+
+var (
+	evaluating = regexp.MustCompile(`^Evaluating (\S+)$`)
+	outcome    = regexp.MustCompile(`^(No object was returned|Evaluation of \S+ (returned|failed))`)
+)
+
+// askACPICA lets acpiexec evaluate all paths of a sample, one after the other in one namespace.
+func askACPICA(t *testing.T, acpiexec string, s *sample) map[string]string {
+	t.Helper()
+	var commands []string
+	for _, path := range s.evaluate {
+		commands = append(commands, "evaluate "+path)
+	}
+	args := []string{"-dr", "-to", "1", "-fv", fmt.Sprint(s.fill), "-b", strings.Join(commands, ";")}
+	for _, name := range append(s.with, s.name) {
+		args = append(args, filepath.Join("testdata", name+".aml"))
+	}
+	out, err := exec.Command(acpiexec, args...).Output()
+	if err != nil {
+		t.Fatalf("acpiexec %s: %v", s.name, err)
+	}
+	values := map[string]string{}
+	path := ""
+	lines := strings.Split(string(out), "\n")
+	for len(lines) > 0 {
+		line := lines[0]
+		lines = lines[1:]
+		if w := evaluating.FindStringSubmatch(line); w != nil {
+			path = w[1]
+		}
+		switch w := outcome.FindStringSubmatch(line); {
+		case w == nil || path == "":
+		case w[2] == "failed":
+			values[path] = "error"
+		case w[2] == "returned":
+			values[path], lines = parseACPICA(t, lines)
+		default:
+			values[path] = "nothing"
+		}
+	}
+	return values
+}
+
+var (
+	acpicaObject = regexp.MustCompile(`^ *\[(\w+)(?: Object)?(?: Reference)?\] *(.*)$`)
+	acpicaBytes  = regexp.MustCompile(`[0-9A-F]{4}: ((?:[0-9A-F]{2} )+)`)
+	acpicaText   = regexp.MustCompile(`Length ([0-9A-F]+) = "(.*)"`)
+	acpicaCount  = regexp.MustCompile(`Contains (\d+) Elements`)
+)
+
+// parseACPICA reads one object as acpiexec prints it and returns the lines behind it.
+func parseACPICA(t *testing.T, lines []string) (string, []string) {
+	t.Helper()
+	w := acpicaObject.FindStringSubmatch(lines[0])
+	if w == nil {
+		t.Fatalf("acpiexec printed %q", lines[0])
+	}
+	first, lines := lines[0], lines[1:]
+	switch w[1] {
+	case "Integer":
+		v, err := strconv.ParseUint(strings.TrimPrefix(w[2], "= "), 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%#x", v), lines
+	case "String":
+		return strconv.Quote(acpicaText.FindStringSubmatch(w[2])[2]), lines
+	case "Null":
+		return "nothing", lines
+	case "Buffer":
+		return parseBytes(first, lines)
+	case "Package":
+		n, _ := strconv.Atoi(acpicaCount.FindStringSubmatch(w[2])[1])
+		parts := make([]string, n)
+		for i := range parts {
+			parts[i], lines = parseACPICA(t, lines)
+		}
+		return "{" + strings.Join(parts, ", ") + "}", lines
+	}
+	return "object", lines
+}
+
+func parseBytes(first string, lines []string) (string, []string) {
+	var all []string
+	for line := first; ; line, lines = lines[0], lines[1:] {
+		w := acpicaBytes.FindStringSubmatch(line)
+		if w != nil {
+			all = append(all, strings.ToLower(strings.TrimSpace(w[1])))
+		}
+		if !acpicaBytes.MatchString(lines[0]) || strings.Contains(lines[0], "[") {
+			return "[" + strings.Join(all, " ") + "]", lines
+		}
+	}
+}
