@@ -196,3 +196,17 @@ func setDefault[T comparable](p *T, v T) {
 		*p = v
 	}
 }
+
+// Programs are the paths of everything that the configuration would run, services first.
+func (c Config) Programs() []string {
+	var list []string
+	for _, s := range c.Services {
+		list = append(list, s.Exec[0])
+	}
+	for _, s := range c.Services {
+		for _, h := range append(append([]Hook(nil), s.BeforeSnapshot...), s.AfterRestore...) {
+			list = append(list, h.Exec[0])
+		}
+	}
+	return list
+}

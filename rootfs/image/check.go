@@ -14,6 +14,16 @@ import (
 // machines are the guests' architectures: GOARCH and the ELF machine.
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 
+// CommandError is a program of Spec.Commands that the guest could not run.
+type CommandError struct {
+	Path string
+	Err  error
+}
+
+func (e *CommandError) Error() string { return "service binary " + e.Path + ": " + e.Err.Error() }
+
+func (e *CommandError) Unwrap() error { return e.Err }
+
 // check looks at what will be executed, as the guest's kernel will.
 func (b *builder) check() error {
 	if err := b.checkInit(); err != nil {
@@ -21,7 +31,7 @@ func (b *builder) check() error {
 	}
 	for _, c := range b.spec.Commands {
 		if err := b.checkCommand(c, maxInterpreters); err != nil {
-			return fmt.Errorf("service binary %s: %w", c, err)
+			return &CommandError{c, err}
 		}
 	}
 	return nil

@@ -1,0 +1,59 @@
+// Command rouse is the host side: it builds images, bakes them into snapshots and clones those.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the build.
+var version = "unreleased"
+
+// cli is the command line; kong makes help and errors of it.
+type cli struct {
+	JSON    bool             `help:"Print one JSON object a line on standard output, and nothing else there."`
+	Version kong.VersionFlag `help:"Print the version."`
+
+	Build buildCommand `cmd:"" help:"Make a bootable image from a program and a configuration. Needs no root."`
+	Bake  bakeCommand  `cmd:"" help:"Boot an image, wait for its services, quiesce it, and write a snapshot."`
+	Clone cloneCommand `cmd:"" help:"Start clones of a snapshot, each with a generation of its own, and wait until each is safe."`
+}
+
+func main() {
+	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "rouse:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string, out, diag io.Writer) error {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("rouse"), kong.Vars{"version": version},
+		kong.Description("Boots a snapshotted microVM safely: every clone gets its own random pool, keys and connections before it may speak."),
+		kong.Writers(out, diag))
+	if err != nil {
+		return err
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		return err
+	}
+	// The first signal ends what is under way in order; QEMU's ends with us.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return k.Run(&session{ctx: ctx, out: out, ui: newUI(diag, c.JSON), json: c.JSON})
+}
+
+// session is what every command gets.
+type session struct {
+	ctx  context.Context
+	out  io.Writer
+	ui   *ui
+	json bool
+}

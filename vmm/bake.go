@@ -1,0 +1,232 @@
+package vmm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"rouse/control"
+)
+
+// BakeConfig says how to make a snapshot of a booted image.
+type BakeConfig struct {
+	Image  string // folder with KernelFile, InitrdFile and CmdlineFile, made by rouse build
+	Output string // snapshot folder; it must not exist
+	// VM is the machine; kernel, initrd, command line, VM generation id and run folder are filled in.
+	VM Config
+	// BootTimeout bounds the time until all services are ready; a minute if zero.
+	BootTimeout time.Duration
+	// QuiesceTimeout and Leftovers override the guest's configuration if set.
+	QuiesceTimeout time.Duration
+	Leftovers      string
+	// Warm runs while the services are up and before the quiesce: to fill caches, or to let work begin.
+	Warm func(context.Context, *VM) error
+	// Step is told what happens next.
+	Step func(string)
+}
+
+// guestAddress is what QEMU's user-mode network gives its first guest, written as the kernel's ip=
+// parameter: client::gateway:netmask:::off.
+const guestAddress = "ip=10.0.2.15::10.0.2.2:255.255.255.0:::off"
+
+// cmdlineWords are appended to every image's command line: a console that Config writes to a file, and no
+// wait before the reboot of a kernel that panicked.
+const cmdlineWords = "console=ttyS0 panic=-1"
+
+// NotReadyError is a guest whose services did not come up.
+type NotReadyError struct {
+	Problems []string
+	Console  string // the last lines
+}
+
+func (e *NotReadyError) Error() string {
+	s := "the guest did not become ready"
+	if len(e.Problems) > 0 {
+		s += ": " + strings.Join(e.Problems, "; ")
+	}
+	if e.Console != "" {
+		s += "\nlast lines of its console:\n" + e.Console
+	}
+	return s
+}
+
+// Bake boots an image, waits until its services are ready, quiesces it and writes a snapshot folder,
+// complete or not at all. The guest has ended when it returns.
+func Bake(ctx context.Context, c BakeConfig) (m Manifest, err error) {
+	def(&c.BootTimeout, time.Minute)
+	if c.Step == nil {
+		c.Step = func(string) {}
+	}
+	if _, err := os.Lstat(c.Output); err == nil {
+		return m, fmt.Errorf("%s: exists; choose another folder or remove it", c.Output)
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(c.Output)), "."+filepath.Base(c.Output)+".*")
+	if err != nil {
+		return m, err
+	}
+	defer os.RemoveAll(tmp) // gone already if all went well
+	if err := c.adopt(tmp); err != nil {
+		return m, err
+	}
+	c.Step("boot")
+	vm, err := Start(ctx, c.VM)
+	if err != nil {
+		return m, err
+	}
+	defer vm.Close()
+	if m, err = c.bake(ctx, vm, tmp); err != nil {
+		return m, err
+	}
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return m, err
+	}
+	return m, os.Rename(tmp, c.Output)
+}
+
+// adopt takes the image's files into the snapshot folder and points the machine at them.
+func (c *BakeConfig) adopt(dir string) error {
+	for _, name := range []string{KernelFile, InitrdFile, CmdlineFile} {
+		err := linkOrCopy(filepath.Join(c.Image, name), filepath.Join(dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("image %s: no %s; is it a folder made by rouse build?", c.Image, name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	words, err := os.ReadFile(filepath.Join(dir, CmdlineFile))
+	if err != nil {
+		return err
+	}
+	c.VM.Kernel, c.VM.Initrd = filepath.Join(dir, KernelFile), filepath.Join(dir, InitrdFile)
+	c.VM.Cmdline = strings.TrimSpace(string(words)) + " " + cmdlineWords
+	if !strings.Contains(" "+c.VM.Cmdline, " ip=") {
+		c.VM.Cmdline += " " + guestAddress
+	}
+	c.VM.GUID = "auto"
+	return nil
+}
+
+func (c *BakeConfig) bake(ctx context.Context, vm *VM, dir string) (Manifest, error) {
+	guest, err := c.ready(ctx, vm)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer guest.Close()
+	if c.Warm != nil {
+		c.Step("warm up")
+		if err := c.Warm(ctx, vm); err != nil {
+			return Manifest{}, fmt.Errorf("warm-up: %w", err)
+		}
+	}
+	c.Step("quiesce")
+	m, err := c.describe(ctx, vm, guest)
+	if err != nil {
+		return m, err
+	}
+	if m.Report, err = c.quiesce(ctx, guest); err != nil {
+		return m, err
+	}
+	c.Step("snapshot")
+	// What the guest has sent and QEMU not yet passed on would end with QEMU.
+	if err := vm.flushUserNetwork(ctx); err != nil {
+		return m, err
+	}
+	memory := filepath.Join(dir, MemoryFile)
+	if err := vm.Snapshot(ctx, memory); err != nil {
+		return m, err
+	}
+	info, err := os.Stat(memory)
+	if err != nil {
+		return m, err
+	}
+	m.MemoryBytes = info.Size()
+	return m, m.write(dir)
+}
+
+// ready waits until the guest runs with all services up. A guest that says why it is not is not waited
+// for any longer.
+func (c *BakeConfig) ready(ctx context.Context, vm *VM) (*control.Client, error) {
+	c.Step("wait for services")
+	ctx, cancel := context.WithTimeout(ctx, c.BootTimeout)
+	defer cancel()
+	guest, err := vm.Control(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, &NotReadyError{Console: tail(vm.Console(), 15)})
+	}
+	for {
+		var done control.WaitResult
+		wait := map[string]any{"states": []string{"running"}, "timeout-ms": 500}
+		err := guest.Do(ctx, "rouse-wait", wait, &done)
+		if err == nil {
+			return guest, nil
+		}
+		var s control.Status
+		if e := guest.Do(ctx, "rouse-status", nil, &s); e != nil {
+			guest.Close()
+			return nil, fmt.Errorf("%w: %w", e, &NotReadyError{Console: tail(vm.Console(), 15)})
+		}
+		if !errors.Is(err, control.ErrTimeout) || servicesFailed(s) || ctx.Err() != nil {
+			guest.Close()
+			return nil, &NotReadyError{Problems: s.Problems, Console: tail(vm.Console(), 15)}
+		}
+	}
+}
+
+func servicesFailed(s control.Status) bool {
+	for _, p := range s.Problems {
+		if strings.HasPrefix(p, "services:") {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *BakeConfig) quiesce(ctx context.Context, guest *control.Client) (json.RawMessage, error) {
+	args := map[string]any{}
+	if c.QuiesceTimeout > 0 {
+		args["timeout-ms"] = c.QuiesceTimeout.Milliseconds()
+	}
+	if c.Leftovers != "" {
+		args["leftovers"] = c.Leftovers
+	}
+	var report json.RawMessage
+	if err := guest.Do(ctx, "rouse-quiesce", args, &report); err != nil {
+		return nil, fmt.Errorf("quiesce: %w", err)
+	}
+	return report, nil
+}
+
+// describe fills in what the machine knows of itself.
+func (c *BakeConfig) describe(ctx context.Context, vm *VM, guest *control.Client) (Manifest, error) {
+	qemu, machine, err := vm.identify(ctx)
+	if err != nil {
+		return Manifest{}, err
+	}
+	var s control.Status
+	if err := guest.Do(ctx, "rouse-status", nil, &s); err != nil {
+		return Manifest{}, err
+	}
+	m := Manifest{Version: manifestVersion, Made: time.Now().UTC(), QEMU: qemu, Machine: machine, CPU: vm.c.CPU,
+		Accel: vm.c.Accel, MemoryMiB: vm.c.MemoryMiB, CPUs: vm.c.CPUs, Cmdline: vm.c.Cmdline,
+		VMGenID: s.VMGenID, Generation: s.Generation}
+	for _, f := range vm.c.Forwards {
+		m.Ports = append(m.Ports, f.GuestPort)
+	}
+	return m, nil
+}
+
+// tail is the end of a text file, for errors.
+func tail(path string, lines int) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	all := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(text), "\r", "")), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
