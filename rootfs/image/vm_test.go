@@ -75,10 +75,11 @@ func results(t *testing.T, console string, want int) {
 }
 
 var guestModules = []string{"fuse", "virtio_pci", "virtio_console", "virtio_net", "nf_tables", "nft_ct", "nf_conntrack", "inet_diag", "tcp_diag",
-	"udp_diag", "unix_diag", "af_packet_diag", "af_packet"}
+	"udp_diag", "unix_diag", "af_packet_diag", "af_packet", "qemu_fw_cfg"}
 
-func userNet() []string {
-	return []string{"-netdev", "user,id=n0,restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:printf hello", "-device", "virtio-net-pci,netdev=n0,romfile="}
+func devices() []string {
+	return []string{"-netdev", "user,id=n0,restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:printf hello", "-device", "virtio-net-pci,netdev=n0,romfile=",
+		"-smbios", "type=11,value=io.systemd.credential:smbios=one", "-fw_cfg", "name=opt/io.systemd.credentials/fw,string=two", "-fw_cfg", "name=opt/rouse/rouse.toml,string=three"}
 }
 
 func TestBoot(t *testing.T) {
@@ -96,9 +97,9 @@ func TestBoot(t *testing.T) {
 				t.Fatal(err)
 			}
 			start := time.Now()
-			console := run(t, filepath.Join(dir, c.kernel, "vmlinuz"), initrd, `rouse.test="a b" rouse.test=c`, userNet()...)
+			console := run(t, filepath.Join(dir, c.kernel, "vmlinuz"), initrd, `rouse.test="a b" rouse.test=c`, devices()...)
 			t.Logf("%d KiB, %.1f s", b.Len()>>10, time.Since(start).Seconds())
-			results(t, console, 15)
+			results(t, console, 16)
 			if strings.Contains(console, "Kernel panic") {
 				t.Error("kernel panic")
 			}

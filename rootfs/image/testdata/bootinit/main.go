@@ -37,6 +37,7 @@ func main() {
 		{"devices", devices},
 		{"cgroups", cgroups},
 		{"cmdline", cmdline},
+		{"credentials", credentials},
 		{"network", network},
 		{"announce", rootfs.Announce},
 		{"hostname", hostname},
@@ -90,6 +91,21 @@ func cgroups() error {
 func cmdline() error {
 	if got := rootfs.Cmdline()["rouse.test"]; !slices.Equal(got, []string{"a b", "c"}) {
 		return fmt.Errorf("rouse.test is %q", got)
+	}
+	return nil
+}
+
+func credentials() error {
+	if err := rootfs.LoadModules("", []string{"qemu_fw_cfg"}); err != nil {
+		return err
+	}
+	c, err := rootfs.Credentials()
+	if err != nil || string(c["smbios"]) != "one" || string(c["fw"]) != "two" {
+		return fmt.Errorf("credentials %q: %w", c, err)
+	}
+	f, err := rootfs.FirmwareFiles("opt/rouse")
+	if err != nil || string(f["rouse.toml"]) != "three" {
+		return fmt.Errorf("fw_cfg %q: %w", f, err)
 	}
 	return nil
 }

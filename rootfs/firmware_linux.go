@@ -1,0 +1,63 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+)
+
+const (
+	dmiTable = "/sys/firmware/dmi/tables/DMI"      // CONFIG_DMI; root only
+	fwCfg    = "/sys/firmware/qemu_fw_cfg/by_name" // CONFIG_FW_CFG_SYSFS, module qemu_fw_cfg
+	fwCfgMax = 4 << 20                             // no configuration is larger
+	credPath = "opt/io.systemd.credentials"        // where systemd looks for them in fw_cfg
+)
+
+// Credentials are what the VMM hands to the guest in systemd's ways: SMBIOS type 11 strings and QEMU's fw_cfg files below
+// opt/io.systemd.credentials; the latter win. Without either it is empty: that is no error.
+func Credentials() (map[string][]byte, error) {
+	table, err := os.ReadFile(dmiTable)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("credentials: %w", err)
+	}
+	out := credentials(oemStrings(table))
+	files, err := FirmwareFiles(credPath)
+	for name, b := range files {
+		out[name] = b
+	}
+	return out, err
+}
+
+// FirmwareFiles reads QEMU's fw_cfg files (-fw_cfg name=opt/rouse/NAME,string=...) below a folder such as opt/rouse, by
+// their names in it. Module qemu_fw_cfg must be loaded; without it there are none.
+func FirmwareFiles(folder string) (map[string][]byte, error) {
+	return readFirmware(os.DirFS(fwCfg), folder)
+}
+
+func readFirmware(fsys fs.FS, folder string) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	// Files are links to folders: a glob follows them, a walk would not.
+	for _, pattern := range []string{"*/raw", "*/*/raw"} {
+		list, err := fs.Glob(fsys, path.Join(folder, pattern))
+		if err != nil {
+			return nil, fmt.Errorf("fw_cfg %s: %w", folder, err)
+		}
+		for _, name := range list {
+			st, err := fs.Stat(fsys, path.Dir(name)+"/raw")
+			if err == nil && st.Size() > fwCfgMax {
+				err = fmt.Errorf("%d bytes, at most %d are read", st.Size(), fwCfgMax)
+			}
+			var b []byte
+			if err == nil {
+				b, err = fs.ReadFile(fsys, name)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("fw_cfg %s: %w", name, err)
+			}
+			out[path.Dir(name)[len(folder)+1:]] = b
+		}
+	}
+	return out, nil
+}
