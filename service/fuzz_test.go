@@ -1,6 +1,7 @@
 package service
 
 import (
+	"strings"
 	"testing"
 	"testing/fstest"
 )
@@ -53,4 +54,28 @@ func FuzzLookupAccount(f *testing.F) {
 func FuzzEventOn(f *testing.F) {
 	f.Add([]byte("populated 1\nfrozen 0\n"))
 	f.Fuzz(func(t *testing.T, data []byte) { eventOn(data, "frozen") })
+}
+
+func FuzzParseTarget(f *testing.F) {
+	f.Add("http://127.0.0.1:8080/ready?x=1")
+	f.Add("unix:/run/x.sock:/freeze")
+	f.Fuzz(func(t *testing.T, s string) {
+		target, err := parseTarget(s)
+		if err != nil {
+			return
+		}
+		// Nothing that a configuration holds may become a second header or request.
+		if got := strings.Count(target.request("GET"), "\n"); got != 6 {
+			t.Errorf("%d lines in %q", got, target.request("GET"))
+		}
+	})
+}
+
+func FuzzParseStatus(f *testing.F) {
+	f.Add("HTTP/1.1 204 No Content\r\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		if n, err := parseStatus(s); err == nil && (n < 100 || n > 999) {
+			t.Errorf("status %d", n)
+		}
+	})
 }

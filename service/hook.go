@@ -25,7 +25,7 @@ type HookResult struct {
 	When     string        `json:"when"`
 	Command  []string      `json:"command"`
 	Duration time.Duration `json:"duration_ns"`
-	ExitCode int           `json:"exit_code"` // 128 + signal if killed; -1 if it did not run
+	ExitCode int           `json:"exit_code"` // 128 + signal if killed; the HTTP status of a POST; -1 if it did not run
 	Output   string        `json:"output,omitempty"`
 	Error    string        `json:"error,omitempty"`
 }

@@ -45,8 +45,15 @@ func (m *Manager) Hooks(ctx context.Context, when string) ([]HookResult, error) 
 
 func (u *unit) hook(ctx context.Context, when string, h Hook) (HookResult, error) {
 	res := HookResult{Service: u.spec.Name, When: when, Command: h.Exec, ExitCode: -1}
+	if h.URL != "" {
+		res.Command = []string{"POST", h.URL}
+	}
 	began := u.m.now()
-	out, code, err := u.runHook(ctx, when, h)
+	run := u.runHook
+	if h.URL != "" {
+		run = u.postHook
+	}
+	out, code, err := run(ctx, when, h)
 	res.Duration = u.m.now().Sub(began)
 	res.Output, res.ExitCode = string(out), code
 	if err != nil {
@@ -84,6 +91,26 @@ func (u *unit) runHook(ctx context.Context, when string, h Hook) ([]byte, int, e
 	go func() { output <- readTail(r, hookOutput) }()
 	err = u.awaitHook(ctx, p)
 	return u.hookEnd(p, r, output, err)
+}
+
+// postHook sends the hook as a request. Statuses 409 and 503 are its way to say "not now", with the reason as body.
+func (u *unit) postHook(ctx context.Context, _ string, h Hook) ([]byte, int, error) {
+	limit := h.Timeout
+	setDuration(&limit, DefaultHookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	t, err := parseTarget(h.URL)
+	if err != nil {
+		return nil, -1, err
+	}
+	code, body, err := t.do(ctx, "POST")
+	if err == nil && (code == 409 || code == 503) {
+		return body, code, fmt.Errorf("%w: %s", ErrNotNow, lastLine(body))
+	}
+	if err != nil {
+		code = -1
+	}
+	return body, code, expect2xx(code, err)
 }
 
 func (u *unit) awaitHook(ctx context.Context, p *Process) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,9 @@ import (
 type notifier struct {
 	path string
 	file *os.File
+
+	mu    sync.Mutex
+	marks []chan struct{} // of mark, the oldest first
 }
 
 // maxFDs is SCM_MAX_FD of include/net/scm.h: most descriptors that one message can carry.
@@ -92,8 +96,49 @@ func (n *notifier) serve(deliver func(pid int, m message, fds []int)) {
 			closeFDs(fds)
 			continue
 		}
+		if pid == os.Getpid() {
+			n.reached()
+			continue
+		}
 		deliver(pid, parseMessage(buf[:size]), fds)
 	}
+}
+
+// mark puts a message of ours at the end of the queue; the channel is closed once all before it were delivered,
+// or at once if that cannot be done.
+func (n *notifier) mark() <-chan struct{} {
+	ch := make(chan struct{})
+	n.mu.Lock()
+	n.marks = append(n.marks, ch)
+	n.mu.Unlock()
+	go func() { // a full queue (net.unix.max_dgram_qlen) makes sendto wait
+		if err := sendEmpty(n.path); err != nil {
+			n.reached()
+		}
+	}()
+	return ch
+}
+
+func (n *notifier) reached() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.marks) > 0 {
+		close(n.marks[0])
+		n.marks = n.marks[1:]
+	}
+}
+
+func sendEmpty(path string) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	limit := unix.NsecToTimeval(catchUpTimeout.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+		return err
+	}
+	return unix.Sendto(fd, nil, 0, &unix.SockaddrUnix{Name: path})
 }
 
 func parseControl(oob []byte) (pid int, fds []int) {

@@ -59,7 +59,21 @@ func TestSpecRefused(t *testing.T) {
 		{"not KEY=value", func(s *Spec) { s.Env = []string{"A"} }},
 		{"negative", func(s *Spec) { s.StopTimeout = -1 }},
 		{"a oneshot is meant to end", func(s *Spec) { s.Oneshot, s.Restart = true, "always" }},
+		{"hook: both", func(s *Spec) { s.AfterRestore = []Hook{{Exec: []string{"x"}, URL: "http://x/"}} }},
 		{"hook: no command", func(s *Spec) { s.AfterRestore = []Hook{{}} }},
+		{`rlimit "files": no such limit`, func(s *Spec) { s.Confine.Rlimits = []Rlimit{{"files", 1, 1}} }},
+		{"soft 2 above hard 1", func(s *Spec) { s.Confine.Rlimits = []Rlimit{{"nofile", 2, 1}} }},
+		{`capability "cap_fly": no such`, func(s *Spec) { s.Confine.Capabilities = []string{"cap_fly"} }},
+		{"nice 20", func(s *Spec) { s.Confine.Nice = 20 }},
+		{"oom_score_adj 1001", func(s *Spec) { s.Confine.OOMScoreAdj = 1001 }},
+		{`seccomp "strict"`, func(s *Spec) { s.Confine.Seccomp = "strict" }},
+		{"not absolute", func(s *Spec) { s.Confine.ReadOnly = []string{"etc"} }},
+		{"limit cpus", func(s *Spec) { s.Limits.CPUs = 0.001 }},
+		{"not tcp:ADDRESS:PORT", func(s *Spec) { s.Sockets = []Socket{{Listen: "80"}} }},
+		{"at most 107 bytes", func(s *Spec) { s.Sockets = []Socket{{Listen: "unix:x"}} }},
+		{"without blank and colon", func(s *Spec) { s.Sockets = []Socket{{Name: "a:b", Listen: "tcp:0.0.0.0:1"}} }},
+		{`target "x"`, func(s *Spec) { s.Ready = Ready{Kind: "http", URL: "x"} }},
+		{`ready "exec": no command`, func(s *Spec) { s.Ready.Kind = "exec" }},
 		{`user "nobody-such": not in passwd`, func(s *Spec) { s.User = "nobody-such" }},
 	} {
 		s := good()
@@ -241,6 +255,60 @@ func TestPolicy(t *testing.T) {
 		s.Restart = c.restart
 		if _, again, _ := new(policy).next(s, c.end, start, start); again != c.again {
 			t.Errorf("%s after %v: again %v", c.restart, c.end, again)
+		}
+	}
+}
+
+func TestParseTarget(t *testing.T) {
+	for in, want := range map[string]target{
+		"http://127.0.0.1:8080/ready?x=1": {"tcp", "127.0.0.1:8080", "127.0.0.1:8080", "/ready?x=1"},
+		"http://[::1]/":                   {"tcp", "[::1]:80", "[::1]", "/"},
+		"http://localhost:1":              {"tcp", "localhost:1", "localhost:1", "/"},
+		"unix:/run/x.sock:/freeze":        {"unix", "/run/x.sock", "localhost", "/freeze"},
+		"unix:/run/x.sock":                {"unix", "/run/x.sock", "localhost", "/"},
+	} {
+		if got, err := parseTarget(in); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"", "https://x/", "http:///x", "unix:x", "http://u:p@h/", "unix:/s:/a b", "unix:/s:rel", "http://h/%0d\r\n"} {
+		if got, err := parseTarget(bad); err == nil {
+			t.Errorf("%q: %+v", bad, got)
+		}
+	}
+}
+
+func TestParseStatus(t *testing.T) {
+	for in, want := range map[string]int{"HTTP/1.1 204 No Content\r\n": 204, "HTTP/1.0 503\r\n": 503, "HTTP/2 200\r\n": 0, "SSH-2.0\r\n": 0, "HTTP/1.1 20x OK": 0, "": 0} {
+		if got, err := parseStatus(in); got != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %d, %v", in, got, err)
+		}
+	}
+}
+
+func TestLimitSettings(t *testing.T) {
+	got := Limits{MemoryMax: 1 << 20, MemoryHigh: 1 << 19, CPUs: 0.25, PIDs: 7}.settings()
+	want := []setting{
+		{"memory", "memory.max", "1048576"}, {"memory", "memory.oom.group", "1"}, {"memory", "memory.high", "524288"},
+		{"cpu", "cpu.max", "25000 100000"}, {"pids", "pids.max", "7"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+	if n := counter([]byte("low 0\noom 3\noom_kill 2\noom_group_kill 1\n"), "oom_kill"); n != 2 {
+		t.Errorf("oom_kill %d", n)
+	}
+}
+
+func TestBasicFilterJumps(t *testing.T) {
+	f := basicFilter(1, denied)
+	last := len(f) - 1
+	for i, ins := range f {
+		if ins.Code&unix.BPF_JMP == 0 || ins.Jt == 0 || i == 1 {
+			continue
+		}
+		if at := i + 1 + int(ins.Jt); at != last {
+			t.Errorf("instruction %d jumps to %d, not to the denial at %d", i, at, last)
 		}
 	}
 }

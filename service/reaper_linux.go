@@ -34,6 +34,9 @@ type Process struct {
 	status unix.WaitStatus
 	usage  unix.Rusage
 	gone   bool // under reaper.mu
+	// Of a process that was not started here but adopted:
+	pidfd   *os.File
+	unknown bool // its status went to its parent
 }
 
 // NewReaper returns a Reaper that does nothing until Run is called. Children may be started
@@ -166,7 +169,16 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	if p.gone {
 		return os.ErrProcessDone
 	}
-	if err := unix.Kill(p.pid, sig); err != nil {
+	err := error(nil)
+	if p.pidfd != nil { // its pid is not ours to keep from being used again
+		err = unix.PidfdSendSignal(int(p.pidfd.Fd()), sig, nil, 0)
+	} else {
+		err = unix.Kill(p.pid, sig)
+	}
+	if errors.Is(err, unix.ESRCH) {
+		return os.ErrProcessDone
+	}
+	if err != nil {
 		return fmt.Errorf("signal pid %d: %w", p.pid, err)
 	}
 	return nil

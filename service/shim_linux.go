@@ -72,7 +72,7 @@ func (t *shimTask) become(status io.Writer) error {
 	}
 	// Nothing but what was meant for the service gets into it. Best effort: before Linux 5.11 there is no such
 	// flag, and our own descriptors are closed on exec anyway.
-	_ = unix.CloseRange(uint(3+t.Listen), math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	_ = unix.CloseRange(uint(t.Status), math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	env := without(os.Environ(), shimEnv)
 	if t.Listen > 0 {
 		env = append(env, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
@@ -203,7 +203,7 @@ const startTimeout = 10 * time.Second
 
 // withShim turns cmd into one that goes through the shim. The caller closes both files after the
 // start, the second once awaitShim has read it.
-func (u *unit) withShim(cmd *exec.Cmd, files []*os.File) (status, read *os.File, err error) {
+func (u *unit) withShim(cmd *exec.Cmd, files []*os.File, listen int) (status, read *os.File, err error) {
 	read, status, err = os.Pipe()
 	if err != nil {
 		return nil, nil, fmt.Errorf("pipe: %w", err)
@@ -211,7 +211,7 @@ func (u *unit) withShim(cmd *exec.Cmd, files []*os.File) (status, read *os.File,
 	task := shimTask{
 		Path: cmd.Path, Argv: cmd.Args, Dir: cmd.Dir,
 		UID: u.who.uid, GID: u.who.gid, Groups: u.who.groups,
-		Confine: u.spec.Confine, Listen: len(files), Status: 3 + len(files),
+		Confine: u.spec.Confine, Listen: listen, Status: 3 + len(files),
 	}
 	data, err := json.Marshal(task)
 	if err != nil {

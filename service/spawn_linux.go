@@ -65,6 +65,13 @@ func (m *Manager) frozenNow() bool {
 	return m.spawns.frozen
 }
 
+// quiet tells whether nothing should be started or asked that can wait.
+func (m *Manager) quiet() bool {
+	m.spawns.mu.RLock()
+	defer m.spawns.mu.RUnlock()
+	return m.spawns.frozen || m.spawns.held
+}
+
 // HoldRestarts keeps automatic restarts from happening until ReleaseRestarts: nothing is forked
 // that nobody asked for. Call it before a quiesce, and ReleaseRestarts once the gate is open: a service that was
 // killed while frozen must not be started by a resumed guest before it has its new identity.

@@ -61,15 +61,21 @@ type Spec struct {
 
 // Ready says how one learns that a service is ready to work.
 type Ready struct {
-	// Kind is "" (ready once executed), "notify" (READY=1 as sd_notify(3) has it) or "port" (a
-	// socket listens on Port; found without connecting to it).
+	// Kind is "" (ready once executed), "notify" (READY=1 as sd_notify(3) has it), "fd" (a newline
+	// written to descriptor 3, or the first after those of Sockets, as s6 has it), "port" (a socket
+	// listens on Port; found without connecting to it), "http" (a GET of URL is answered with 2xx) or
+	// "exec" (Exec ends with 0).
 	Kind string
 	Port uint16
+	URL  string   // "http://HOST:PORT/PATH" or "unix:/SOCKET:/PATH"
+	Exec []string // runs as the service's user in the cgroup of its hooks
 }
 
-// Hook is a command to be run for a service around a snapshot.
+// Hook is what is done for a service around a snapshot: a command is run, or an empty POST sent to URL
+// ("http://HOST:PORT/PATH" or "unix:/SOCKET:/PATH") and 2xx expected.
 type Hook struct {
 	Exec    []string
+	URL     string
 	Timeout time.Duration // DefaultHookTimeout if 0
 }
 
@@ -140,17 +146,39 @@ func (s Spec) checkExec() error {
 	}
 	for _, hooks := range [][]Hook{s.BeforeSnapshot, s.AfterRestore} {
 		for _, h := range hooks {
-			if len(h.Exec) == 0 || h.Exec[0] == "" {
-				return errors.New("hook: no command")
+			if err := h.check(); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-func (s Spec) checkReady() error {
-	if err := oneOf("ready", s.Ready.Kind, "", "notify", "port"); err != nil {
+func (h Hook) check() error {
+	if h.URL != "" {
+		if len(h.Exec) > 0 {
+			return errors.New("hook: both a command and a URL")
+		}
+		_, err := parseTarget(h.URL)
 		return err
+	}
+	if len(h.Exec) == 0 || h.Exec[0] == "" {
+		return errors.New("hook: no command")
+	}
+	return nil
+}
+
+func (s Spec) checkReady() error {
+	if err := oneOf("ready", s.Ready.Kind, "", "notify", "fd", "port", "http", "exec"); err != nil {
+		return err
+	}
+	if s.Ready.Kind == "http" {
+		if _, err := parseTarget(s.Ready.URL); err != nil {
+			return fmt.Errorf("ready: %w", err)
+		}
+	}
+	if s.Ready.Kind == "exec" && (len(s.Ready.Exec) == 0 || s.Ready.Exec[0] == "") {
+		return errors.New("ready \"exec\": no command")
 	}
 	if s.Ready.Kind == "port" && s.Ready.Port == 0 {
 		return errors.New("ready \"port\": no port")

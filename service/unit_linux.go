@@ -76,7 +76,8 @@ type attempt struct {
 	events chan message  // from the notify socket
 	found  chan struct{} // readiness found by looking
 	gone   chan struct{} // closed when it is over
-	began  time.Time
+
+	readyPipe *os.File // for Ready "fd"
 }
 
 // ending is how an attempt ended.
@@ -352,37 +353,54 @@ func (u *unit) spawn() (*attempt, error) {
 		return nil, err
 	}
 	cmd.Stdout, cmd.Stderr = u.journal.w, u.journal.w
-	p, err := u.launch(cmd, files)
-	if err != nil {
+	a := &attempt{events: make(chan message), found: make(chan struct{}), gone: make(chan struct{})}
+	if err := u.launch(a, cmd, files); err != nil {
 		return nil, err
 	}
-	a := &attempt{main: p, events: make(chan message), found: make(chan struct{}), gone: make(chan struct{}), began: u.m.now()}
 	u.mu.Lock()
 	u.attempt = a
-	u.st.PID = p.PID()
+	u.st.PID = a.main.PID()
 	u.mu.Unlock()
 	return a, nil
 }
 
 // launch starts cmd, through the shim if it needs one, and returns when the service's program was executed.
-func (u *unit) launch(cmd *exec.Cmd, files []*os.File) (*Process, error) {
-	if len(files) == 0 && !u.spec.Confine.needed() {
-		return u.m.o.Reaper.Start(cmd)
+func (u *unit) launch(a *attempt, cmd *exec.Cmd, files []*os.File) (err error) {
+	listen := len(files)
+	if u.spec.Ready.Kind == "fd" {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return fmt.Errorf("readiness pipe: %w", err)
+		}
+		defer w.Close()
+		a.readyPipe = r
+		files = append(files, w)
+		defer func() {
+			if a.main == nil {
+				r.Close()
+			}
+		}()
 	}
-	status, read, err := u.withShim(cmd, files)
+	if listen == 0 && !u.spec.Confine.needed() {
+		cmd.ExtraFiles = files
+		a.main, err = u.m.o.Reaper.Start(cmd)
+		return err
+	}
+	status, read, err := u.withShim(cmd, files, listen)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer read.Close()
 	p, err := u.m.o.Reaper.Start(cmd)
 	status.Close()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := awaitShim(read); err != nil {
-		return nil, errors.Join(err, u.cg.kill())
+		return errors.Join(err, u.cg.kill())
 	}
-	return p, nil
+	a.main = p
+	return nil
 }
 
 // environ is what the service finds in its environment besides its own settings.

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -28,12 +27,14 @@ func (u *unit) watch(r *run, a *attempt) ending {
 	defer close(a.gone)
 	defer w.stopTimers()
 	w.late = timer(u.spec.ReadyTimeout)
-	switch {
+	switch look := u.prober(); {
 	case u.spec.Oneshot:
 	case u.spec.Ready.Kind == "":
 		w.becomeReady()
-	case u.spec.Ready.Kind == "port":
-		go u.findPort(a)
+	case u.spec.Ready.Kind == "fd":
+		go u.awaitLine(a)
+	case look != nil:
+		go u.probe(a, look)
 	}
 	return w.loop()
 }
@@ -61,6 +62,9 @@ func (w *watcher) loop() ending {
 		}
 		select {
 		case <-w.a.main.Done():
+			if w.catchUp(); w.alive() {
+				continue // there is another main process now
+			}
 			return w.ended()
 		case <-w.r.stop:
 			w.terminate()
@@ -79,7 +83,42 @@ func (w *watcher) loop() ending {
 }
 
 func (w *watcher) ended() ending {
-	return ending{err: w.fault, status: w.a.main.Status(), known: true}
+	return ending{err: w.fault, status: w.a.main.Status(), known: !w.a.main.unknown}
+}
+
+func (w *watcher) alive() bool {
+	select {
+	case <-w.a.main.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// catchUpTimeout bounds the wait for our own message; it is there within microseconds.
+const catchUpTimeout = time.Second
+
+// catchUp takes all messages that the service sent before now. The end of a daemon's first process must not be
+// seen before the MAINPID that it sent last, although they come by different ways: a message of ours
+// at the end of the same queue tells that all others were taken.
+func (w *watcher) catchUp() {
+	n := w.u.notify
+	if n == nil {
+		return
+	}
+	mark := n.mark()
+	patience := time.NewTimer(catchUpTimeout)
+	defer patience.Stop()
+	for {
+		select {
+		case m := <-w.a.events:
+			w.message(m)
+		case <-mark:
+			return
+		case <-patience.C:
+			return
+		}
+	}
 }
 
 func (w *watcher) becomeReady() {
@@ -113,6 +152,11 @@ func (w *watcher) message(m message) {
 	if m.watchdogEvery > 0 {
 		w.every = m.watchdogEvery
 		w.feed()
+	}
+	if m.mainPID > 0 {
+		if err := w.u.adopt(w.a, m.mainPID); err != nil {
+			w.u.m.logf("service %s: %v", w.u.spec.Name, err)
+		}
 	}
 	switch {
 	case m.trigger:
@@ -199,33 +243,10 @@ func (w *watcher) end(sig unix.Signal) {
 	}
 }
 
-// Pauses between two looks for a listening socket.
-const (
-	portFirst = time.Millisecond
-	portLast  = 50 * time.Millisecond
-)
-
-func (u *unit) findPort(a *attempt) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	found := a.found
-	for pause := portFirst; ; pause = min(2*pause, portLast) {
-		select {
-		case <-a.gone:
-			return
-		default:
-		}
-		if !u.m.frozenNow() && u.listens(a) {
-			close(found)
-			return
-		}
-		_ = sleep(ctx, pause)
-	}
-}
-
-func (u *unit) listens(a *attempt) bool {
+func (u *unit) listens() bool {
+	pid := u.status().PID
 	if u.m.o.Listening != nil {
-		return u.m.o.Listening(a.main.PID(), u.spec.Ready.Port)
+		return u.m.o.Listening(pid, u.spec.Ready.Port)
 	}
-	return listening(u.cg.path, a.main.PID(), u.spec.Ready.Port)
+	return listening(u.cg.path, pid, u.spec.Ready.Port)
 }

@@ -1,0 +1,192 @@
+package service
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pauses between two probes: short at first, since most services are ready within milliseconds.
+const (
+	probeFirst = time.Millisecond
+	probeLast  = 100 * time.Millisecond
+	// probeTimeout bounds a single probe.
+	probeTimeout = 5 * time.Second
+)
+
+// do sends one request and returns the answer's status and the beginning of its body.
+func (t target) do(ctx context.Context, method string) (int, []byte, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, t.network, t.address)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := io.WriteString(conn, t.request(method)); err != nil {
+		return 0, nil, err
+	}
+	// Headers without an end and endless bodies are cut here.
+	r := bufio.NewReader(io.LimitReader(conn, hookOutput))
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return 0, nil, errors.Join(err, ctx.Err())
+	}
+	code, err := parseStatus(line)
+	if err != nil {
+		return 0, nil, err
+	}
+	for line != "\r\n" && line != "\n" && err == nil {
+		line, err = r.ReadString('\n')
+	}
+	if err != nil {
+		return code, nil, nil // a status without more is answer enough
+	}
+	body, _ := io.ReadAll(r)
+	return code, body, nil
+}
+
+// expect2xx makes an error of an answer that is not a success.
+func expect2xx(code int, err error) error {
+	if err == nil && (code < 200 || code > 299) {
+		return fmt.Errorf("HTTP status %d", code)
+	}
+	return err
+}
+
+// probe looks until the service is ready or the attempt is over. Nothing is probed while frozen or held: no
+// answer could come, and a command probe would fork.
+func (u *unit) probe(a *attempt, look func(context.Context) bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-a.gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	found := a.found
+	for pause := probeFirst; ctx.Err() == nil; pause = min(2*pause, probeLast) {
+		if !u.m.quiet() && look(ctx) {
+			close(found)
+			return
+		}
+		_ = sleep(ctx, pause)
+	}
+}
+
+// prober returns how to find the service's readiness by looking; nil if it is told or at once.
+func (u *unit) prober() func(context.Context) bool {
+	switch u.spec.Ready.Kind {
+	case "port":
+		return func(context.Context) bool { return u.listens() }
+	case "http":
+		t, _ := parseTarget(u.spec.Ready.URL) // checked by New
+		return func(ctx context.Context) bool {
+			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+			defer cancel()
+			code, _, err := t.do(ctx, "GET")
+			return expect2xx(code, err) == nil
+		}
+	case "exec":
+		return func(ctx context.Context) bool {
+			_, code, err := u.runHook(ctx, "ready", Hook{Exec: u.spec.Ready.Exec, Timeout: probeTimeout})
+			return err == nil && code == 0
+		}
+	}
+	return nil
+}
+
+// awaitLine is for Ready "fd", as s6 has it: the service writes a newline to descriptor 3 when it
+// is ready; what comes before is its own affair.
+func (u *unit) awaitLine(a *attempt) {
+	defer a.readyPipe.Close()
+	go func() {
+		<-a.gone
+		_ = a.readyPipe.SetReadDeadline(time.Unix(1, 0))
+	}()
+	buf := make([]byte, 64)
+	for {
+		n, err := a.readyPipe.Read(buf)
+		for _, c := range buf[:n] {
+			if c == '\n' {
+				close(a.found)
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// adopt makes pid, which the service named by MAINPID, the main process: a daemon that forks and lets its
+// first process end. Its exit status is ours to know only once it is an orphan.
+func (u *unit) adopt(a *attempt, pid int) error {
+	if pid == a.main.PID() {
+		return nil
+	}
+	if serviceOfPath(u.m.base, processCgroup(pid)) != u.spec.Name {
+		return fmt.Errorf("MAINPID=%d: not a process of the service", pid)
+	}
+	p, err := u.m.o.Reaper.adopt(pid)
+	if err != nil {
+		return err
+	}
+	a.main = p
+	u.mu.Lock()
+	u.st.PID = pid
+	u.mu.Unlock()
+	return nil
+}
+
+// adopt watches a process that was not started here. A pidfd tells of its end; if it has become our child by
+// then, the reaping gives its status, else that went to its parent and is unknown.
+func (r *Reaper) adopt(pid int) (*Process, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.children[pid]; p != nil {
+		return p, nil
+	}
+	fd, err := unix.PidfdOpen(pid, unix.O_NONBLOCK) // PIDFD_NONBLOCK, Linux 5.10
+	if err != nil {
+		return nil, fmt.Errorf("adopt pid %d: %w", pid, err)
+	}
+	p := &Process{reaper: r, pid: pid, done: make(chan struct{})}
+	r.children[pid] = p
+	p.pidfd = os.NewFile(uintptr(fd), "pidfd")
+	go r.watchAdopted(p)
+	return p, nil
+}
+
+func (r *Reaper) watchAdopted(p *Process) {
+	if raw, err := p.pidfd.SyscallConn(); err == nil {
+		// The runtime's poller waits; the function only says whether it is true yet.
+		_ = raw.Read(func(fd uintptr) bool {
+			fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			n, err := unix.Poll(fds[:], 0)
+			return n == 1 || err != nil && err != unix.EINTR
+		})
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer p.pidfd.Close()
+	if p.gone {
+		return
+	}
+	var status unix.WaitStatus
+	var usage unix.Rusage
+	if pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG, &usage); err != nil || pid != p.pid {
+		p.unknown = true // its parent is somebody else
+	}
+	r.finish(p, status, usage)
+}
