@@ -10,17 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Offsets within headers: IPv4 (RFC 791), IPv6 (RFC 8200), ARP for Ethernet
-// and IPv4 (RFC 826), TCP (RFC 9293).
-const (
-	ip4Source, ip4Target = 12, 16
-	ip6Source, ip6Target = 8, 24
-	arpSender, arpTarget = 14, 24
-	sourcePort, destPort = 0, 2
-	tcpFlags             = 13
-	flagSyn, flagAck     = 0x02, 0x10
-)
-
 var protocolNumbers = map[string]byte{"inet": unix.NFPROTO_INET, "arp": unix.NFPROTO_ARP, "bridge": unix.NFPROTO_BRIDGE}
 
 // Hooks by name: enum nf_inet_hooks, enum nf_arp_hooks' NF_ARP_*, NF_BR_*.

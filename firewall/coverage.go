@@ -40,3 +40,11 @@ func (c Coverage) String() string {
 	}
 	return "all"
 }
+
+// union is what two mechanisms cover together while shut; hold is the first's.
+func (c Coverage) union(o Coverage) Coverage {
+	c.IPv4, c.IPv6, c.ARP = c.IPv4 || o.IPv4, c.IPv6 || o.IPv6, c.ARP || o.ARP
+	c.Forwarded, c.Bridged = c.Forwarded || o.Forwarded, c.Bridged || o.Bridged
+	c.PacketSockets = c.PacketSockets || o.PacketSockets
+	return c
+}

@@ -66,6 +66,8 @@ type Options struct {
 	// Log gets a line for what is worth knowing and changes no result; nil
 	// is silence.
 	Log func(format string, args ...any)
+
+	cgroup string // directory that the cgroup rung takes; "" is the root
 }
 
 // Errors that a caller may act on.

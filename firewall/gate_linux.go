@@ -4,19 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-)
 
-// mechanism is one rung of the ladder.
-type mechanism interface {
-	// set makes the kernel hold what the state says, whatever it holds now.
-	set(State) error
-	// state reads the kernel; an error that matches ErrTampered means that
-	// what is there is ours only in part.
-	state() (State, error)
-	coverage() Coverage
-	// Close lets go of handles and leaves the kernel as it is.
-	Close() error
-}
+	"golang.org/x/sys/unix"
+)
 
 // Gate is the one gate of a network namespace: the one in which New was
 // called, whichever thread uses it later. It may be used by many goroutines.
@@ -24,7 +14,8 @@ type Gate struct {
 	mu   sync.Mutex // held over a whole switch: readers see states, never a way between two
 	mech mechanism
 	name string
-	want State
+	want State // what Guard defends
+	wake int   // eventfd: Guard looks again
 	log  func(string, ...any)
 }
 
@@ -45,43 +36,17 @@ func New(o Options) (*Gate, error) {
 	if g.log == nil {
 		g.log = func(string, ...any) {}
 	}
-	var why error
-	for _, r := range rungs {
-		if o.Mechanism != "" && o.Mechanism != r.name {
-			continue
-		}
-		m, err := r.open(o)
-		if err == nil {
-			g.mech, g.name = m, r.name
-			return g, nil
-		}
-		g.log("gate: %s: %v", r.name, err)
-		why = errors.Join(why, describe(err, "%s", r.name))
+	m, name, err := openMechanism(o, g.log)
+	if err != nil {
+		return nil, describe(err, "gate")
 	}
-	if why == nil {
-		return nil, fmt.Errorf("gate mechanism %q: want one of %q", o.Mechanism, Mechanisms())
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		m.Close()
+		return nil, describe(err, "gate: eventfd")
 	}
-	return nil, describe(why, "gate")
-}
-
-// rung names a mechanism and how to probe and open it.
-type rung struct {
-	name string
-	open func(Options) (mechanism, error)
-}
-
-// rungs is the ladder, best first.
-var rungs = []rung{
-	{"nftables", openNft},
-}
-
-// Mechanisms names the rungs of the ladder, best first.
-func Mechanisms() []string {
-	var names []string
-	for _, r := range rungs {
-		names = append(names, r.name)
-	}
-	return names
+	g.mech, g.name, g.wake = m, name, wake
+	return g, nil
 }
 
 // Mechanism names what the gate is made of.
@@ -95,7 +60,7 @@ func (g *Gate) Coverage() Coverage { return g.mech.coverage() }
 func (g *Gate) State() (State, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s, err := g.mech.state()
+	s, err := g.read()
 	return s, describe(err, "gate state")
 }
 
@@ -107,21 +72,28 @@ func (g *Gate) Set(s State) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := g.set(s); err != nil {
-		return describe(err, "set gate %v", s)
+	defer g.poke()
+	g.want = s // also if setting fails: Guard tries again
+	return describe(g.set(s), "set gate %v", s)
+}
+
+// read takes the mechanism's word where there is no link to look at.
+func (g *Gate) read() (State, error) {
+	s, err := g.mech.state()
+	if errors.Is(err, errNoLinks) {
+		return s, nil
 	}
-	g.want = s
-	return nil
+	return s, err
 }
 
 func (g *Gate) set(s State) error {
-	if got, err := g.mech.state(); err == nil && got == s {
+	if got, err := g.read(); err == nil && got == s {
 		return nil
 	}
 	if err := g.mech.set(s); err != nil {
 		return err
 	}
-	got, err := g.mech.state()
+	got, err := g.read()
 	if err == nil && got != s {
 		err = fmt.Errorf("%w: the kernel holds %v", ErrTampered, got)
 	}
@@ -139,5 +111,5 @@ func (g *Gate) Close() error {
 func (g *Gate) Detach() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.mech.Close()
+	return errors.Join(g.mech.Close(), unix.Close(g.wake))
 }

@@ -8,7 +8,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,8 +24,9 @@ const patience = 20 * time.Second
 
 // A host is a network namespace of the test's own.
 type host struct {
-	name string
-	fd   int
+	name   string
+	fd     int
+	cgroup string // that its threads join; "" is the test's own
 }
 
 // newHosts makes hosts named a, b, ... with loopback up. Nothing of the
@@ -62,6 +66,13 @@ func (h *host) run(f func() error) error {
 			done <- err
 			return
 		}
+		if h.cgroup != "" {
+			tid := strconv.Itoa(unix.Gettid())
+			if err := os.WriteFile(h.cgroup+"/cgroup.threads", []byte(tid), 0); err != nil {
+				done <- err
+				return
+			}
+		}
 		done <- f()
 	}()
 	return <-done
@@ -93,9 +104,9 @@ func (h *host) sh(t testing.TB, line string) string {
 func wire(t testing.TB, a, b *host, network int) {
 	t.Helper()
 	a.must(t, func() error {
-		return netlink.LinkAdd(&netlink.Veth{
-			LinkAttrs: netlink.LinkAttrs{Name: "to-" + b.name}, PeerName: "to-" + a.name, PeerNamespace: netlink.NsFd(b.fd),
-		})
+		attrs := netlink.NewLinkAttrs() // a queue length of 0 would be set right by the first qdisc
+		attrs.Name = "to-" + b.name
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "to-" + a.name, PeerNamespace: netlink.NsFd(b.fd)})
 	})
 	for i, h := range []*host{a, b} {
 		peer := []*host{b, a}[i]
@@ -121,13 +132,67 @@ func address2(peer string, network, last int) error {
 	return netlink.LinkSetUp(link)
 }
 
+// mechanisms are what each test of behaviour is run with.
+var mechanisms = []string{"nftables", "nftables+tc", "tc", "cgroup", "cgroup+tc"}
+
+func eachMechanism(t *testing.T, f func(t *testing.T, name string)) {
+	for _, name := range mechanisms {
+		t.Run(name, func(t *testing.T) { f(t, name) })
+	}
+}
+
 // pair gives two hosts with a wire, and a gate in the first.
 func pair(t testing.TB, o Options) (a, b *host, g *Gate) {
 	t.Helper()
 	hosts := newHosts(t, 2)
 	a, b = hosts[0], hosts[1]
 	wire(t, a, b, 1)
+	if strings.Contains(o.Mechanism, "cgroup") {
+		a.joinCgroup(t)
+		o.cgroup = a.cgroup
+	}
 	return a, b, a.gate(t, o)
+}
+
+// joinCgroup gives the host a cgroup of its own. A host is threads of this
+// process, and those can be in different cgroups only if the cgroups are
+// threaded ones below one that the process is in.
+func (h *host) joinCgroup(t testing.TB) {
+	t.Helper()
+	root, err := cgroupRoot()
+	if err != nil {
+		t.Skip(err)
+	}
+	all, err := os.MkdirTemp(root, "rouse-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.cgroup = filepath.Join(all, h.name)
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := root
+	for _, line := range strings.Split(string(own), "\n") {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			back = filepath.Join(root, path)
+		}
+	}
+	pid := []byte(strconv.Itoa(os.Getpid()))
+	steps := []error{
+		os.WriteFile(all+"/cgroup.procs", pid, 0),
+		os.Mkdir(h.cgroup, 0o755),
+		os.WriteFile(h.cgroup+"/cgroup.type", []byte("threaded"), 0),
+	}
+	if err := errors.Join(steps...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		await(t, "the host's threads to end", func() bool { return os.Remove(h.cgroup) == nil })
+		if err := errors.Join(os.WriteFile(back+"/cgroup.procs", pid, 0), os.Remove(all)); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func (h *host) gate(t testing.TB, o Options) *Gate {
@@ -288,8 +353,6 @@ func settleReceivePath(t testing.TB) {
 		unix.Close(fd)
 	}
 }
-
-func htons(v uint16) uint16 { return v<<8 | v>>8 }
 
 // send sends one UDP datagram from inside the host; the kernel's refusal is
 // the gate's doing and no error of the test.

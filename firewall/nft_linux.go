@@ -20,6 +20,7 @@ import (
 // and an open gate is one without a table: no hook, no cost.
 type nft struct {
 	sock     *netlinkSocket
+	listen   *netlinkSocket // for Guard; deaf until then
 	caps     capabilities
 	families []string
 	tracked  *conntrackCount
@@ -57,7 +58,12 @@ func newNft(caps capabilities, allow []Allow) (*nft, error) {
 	if err != nil {
 		return nil, describe(err, "open netfilter socket")
 	}
-	n := &nft{sock: sock, caps: caps, families: []string{"inet"}, tracked: openConntrackCount()}
+	listen, err := openNetlink(unix.NETLINK_NETFILTER)
+	if err != nil {
+		sock.Close()
+		return nil, describe(err, "open netfilter socket")
+	}
+	n := &nft{sock: sock, listen: listen, caps: caps, families: []string{"inet"}, tracked: openConntrackCount()}
 	if caps.arp {
 		n.families = append(n.families, "arp")
 	}
@@ -191,7 +197,7 @@ func (n *nft) compareTable(want compiledTable, live *liveTable) error {
 // Close leaves the tables as they are.
 func (n *nft) Close() error {
 	n.tracked.Close()
-	return n.sock.Close()
+	return errors.Join(n.sock.Close(), n.listen.Close())
 }
 
 func compilePlan(p plan) ([]compiledTable, error) {

@@ -76,3 +76,44 @@ func tryNft(caps capabilities, allow []Allow) error {
 	defer n.Close()
 	return try(n, Shut, Hold)
 }
+
+// addProbeLink makes a link for filters and rules to be tried on: loopback is
+// none of theirs. A bridge without ports will do where dummies are not built
+// in; a tun device is the last resort.
+func addProbeLink() error {
+	sock, err := openNetlink(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer sock.Close()
+	for _, kind := range []string{"dummy", "bridge", "veth", "ifb"} {
+		e := &encoder{}
+		seq := sock.nextSeq()
+		flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_ACK | unix.NLM_F_CREATE | unix.NLM_F_EXCL)
+		e.message(unix.RTM_NEWLINK, flags, seq, make([]byte, unix.SizeofIfInfomsg))
+		e.str(unix.IFLA_IFNAME, "probe0")
+		e.nest(unix.IFLA_LINKINFO, func() { e.str(unix.IFLA_INFO_KIND, kind) })
+		if err = sock.transact(e.finish(), seq); err == nil {
+			return nil
+		}
+	}
+	return addTun()
+}
+
+// addTun makes a link that outlives its descriptor and ends with the namespace.
+func addTun() error {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("probe0")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		return err
+	}
+	return unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1)
+}

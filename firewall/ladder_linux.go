@@ -1,0 +1,179 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// mechanism is one rung of the ladder.
+type mechanism interface {
+	// set makes the kernel hold what the state says, whatever it holds now.
+	set(State) error
+	// state reads the kernel; an error that matches ErrTampered means that
+	// what is there is ours only in part.
+	state() (State, error)
+	coverage() Coverage
+	// Close lets go of handles and leaves the kernel as it is.
+	Close() error
+}
+
+// rung names a mechanism and how to probe and open it.
+type rung struct {
+	name string
+	open func(Options) (mechanism, error)
+}
+
+// rungs is the ladder, best first.
+var rungs = []rung{
+	{"nftables", openNft},
+	{"cgroup", openCgroup},
+	{"tc", openTC},
+}
+
+// Mechanisms names the rungs of the ladder, best first. Rungs combine, as in
+// "nftables+tc": the first one named holds, all of them shut.
+func Mechanisms() []string {
+	var names []string
+	for _, r := range rungs {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+// openMechanism opens what is asked for, or the first rung that works and,
+// where that one does not see everything, tc beside it if that works too.
+func openMechanism(o Options, log func(string, ...any)) (mechanism, string, error) {
+	if o.Mechanism != "" {
+		return openNamed(o)
+	}
+	var why error
+	for i, r := range rungs {
+		m, err := r.open(o)
+		if err != nil {
+			log("gate: %s: %v", r.name, err)
+			why = errors.Join(why, describe(err, "%s", r.name))
+			continue
+		}
+		return complete(m, r.name, rungs[i+1:], o, log)
+	}
+	return nil, "", why
+}
+
+// complete adds the next rung that sees what the first one does not.
+func complete(first mechanism, name string, rest []rung, o Options, log func(string, ...any)) (mechanism, string, error) {
+	if first.coverage().Missing() == nil {
+		return first, name, nil
+	}
+	for _, r := range rest {
+		m, err := r.open(o)
+		if err != nil {
+			log("gate: %s beside %s: %v", r.name, name, err)
+			continue
+		}
+		if both := (combined{first, m}); len(both.coverage().Missing()) < len(first.coverage().Missing()) {
+			return both, name + "+" + r.name, nil
+		}
+		m.Close()
+	}
+	return first, name, nil
+}
+
+// openNamed opens one rung or several.
+func openNamed(o Options) (mechanism, string, error) {
+	var all combined
+	for _, name := range strings.Split(o.Mechanism, "+") {
+		i := slices.IndexFunc(rungs, func(r rung) bool { return r.name == name })
+		if i < 0 {
+			all.Close()
+			return nil, "", fmt.Errorf("mechanism %q: want of %q", name, Mechanisms())
+		}
+		m, err := rungs[i].open(o)
+		if err != nil {
+			all.Close()
+			return nil, "", describe(err, "%s", name)
+		}
+		all = append(all, m)
+	}
+	if len(all) == 1 {
+		return all[0], o.Mechanism, nil
+	}
+	return all, o.Mechanism, nil
+}
+
+// combined is several rungs as one: the first tells new flows from established
+// ones, the others help to shut. Each switches at one instant, and one after
+// another: shutting, the first goes first; opening, it goes last.
+type combined []mechanism
+
+// part is the state of the i-th rung in a state of the whole.
+func (c combined) part(i int, s State) State {
+	if s == Hold && i > 0 {
+		return Open
+	}
+	return s
+}
+
+// set goes on after an error when it shuts: a gate shut in part is better than
+// an open one.
+func (c combined) set(s State) error {
+	var failed error
+	for i := range c {
+		if s != Shut {
+			i = len(c) - 1 - i
+		}
+		err := c[i].set(c.part(i, s))
+		if err != nil && s != Shut {
+			return err
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// state is the one that all parts are in; a part with no links to gate has no
+// say.
+func (c combined) state() (State, error) {
+	got := make([]State, len(c))
+	idle := make([]bool, len(c))
+	for i, m := range c {
+		s, err := m.state()
+		idle[i] = errors.Is(err, errNoLinks)
+		if err != nil && !idle[i] {
+			return Open, err
+		}
+		got[i] = s
+	}
+	for _, s := range []State{Shut, Hold, Open} {
+		if c.agrees(got, idle, s) {
+			return s, nil
+		}
+	}
+	return Open, fmt.Errorf("%w: its parts are %v", ErrTampered, got)
+}
+
+func (c combined) agrees(got []State, idle []bool, s State) bool {
+	for i := range got {
+		if got[i] != c.part(i, s) && !idle[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (c combined) coverage() Coverage {
+	sum := c[0].coverage()
+	for _, m := range c[1:] {
+		sum = sum.union(m.coverage())
+	}
+	return sum
+}
+
+func (c combined) Close() error {
+	var err error
+	for _, m := range c {
+		err = errors.Join(err, m.Close())
+	}
+	return err
+}
