@@ -228,32 +228,35 @@ func (c *conn) register(memfd uintptr) (int32, error) {
 	return int32(id), nil
 }
 
-// open decides what a descriptor may do. See the package's spec: descriptors
-// for writing are never mapped through passthrough, for a mapping of them could
-// be writable, unless the opener may trigger generations anyway.
+// open decides what a descriptor may do.
+//
+// Passthrough is for all opens alike: while one passthrough open exists, the
+// kernel fails all others of the inode with EIO (fs/fuse/iomode.c,
+// fuse_file_io_open), so that whoever held a descriptor for reading would keep
+// all watchers out. Mappings are kept from being writable by the memfd's seal
+// (see look). With the page cache, descriptors for writing are direct, which
+// makes mmap fail with ENODEV, and descriptors for reading are cached.
 func (c *conn) open(r request) error {
 	flags, err := parseOpen(r.Body)
 	if err != nil {
 		return err
 	}
-	reading := flags&unix.O_ACCMODE == unix.O_RDONLY
-	cached := reading && c.mode == ModePageCache
-	out, back := fopenDirectIO|fopenStream|fopenKeepCache|fopenNoFlush|fopenParallelWrites, int32(0)
+	cached := c.mode == ModePageCache && flags&unix.O_ACCMODE == unix.O_RDONLY
+	out := fopenDirectIO | fopenStream | fopenKeepCache | fopenNoFlush | fopenParallelWrites
 	switch {
 	case cached:
 		out = fopenStream | fopenKeepCache | fopenNoFlush
-	case c.mode == ModePassthrough && (reading || c.server.privileged(r.PID)):
+	case c.mode == ModePassthrough:
 		// No more is allowed with passthrough (fs/fuse/fuse_i.h,
 		// FOPEN_PASSTHROUGH_MASK), hence no stream.
 		out = fopenDirectIO | fopenPassthrough | fopenNoFlush | fopenParallelWrites
-		back = c.back
 	}
 	id, errno := c.server.core.open(r.UID, r.PID, cached)
 	if errno != 0 {
 		c.answer(r.Unique, errno, nil)
 		return nil
 	}
-	c.answer(r.Unique, 0, appendOpen(nil, id, out, back))
+	c.answer(r.Unique, 0, appendOpen(nil, id, out, c.back))
 	return nil
 }
 

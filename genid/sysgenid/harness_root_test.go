@@ -89,9 +89,18 @@ type helper struct {
 	errs *strings.Builder
 }
 
-func start(t *testing.T, uid int, role string, args ...string) *helper {
+// start runs a helper in a role. Arguments are strings, or files to inherit
+// from descriptor 3 on.
+func start(t *testing.T, uid int, role string, args ...any) *helper {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", args...)
+	cmd := exec.Command("/proc/self/exe")
+	for _, a := range args {
+		if f, ok := a.(*os.File); ok {
+			cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+		} else {
+			cmd.Args = append(cmd.Args, a.(string))
+		}
+	}
 	cmd.Env = []string{roleVariable + "=" + role, quiet}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if uid != 0 {
@@ -348,6 +357,29 @@ func (c *rawClient) do(command, arg string, n uint64) string {
 		return outcome(0, err)
 	case "load":
 		return strconv.Itoa(int(load(c.mem)))
+	case "openmap": // maps, and keeps the descriptor that there was
+		fd, err := unix.Open(arg, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return outcome(0, err)
+		}
+		defer unix.Close(fd)
+		c.mem, err = unix.Mmap(fd, 0, PageSize, unix.PROT_READ, unix.MAP_SHARED)
+		return outcome(0, err)
+	case "mapwrite":
+		_, err := unix.Mmap(c.fd, 0, PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		return outcome(0, err)
+	case "protect":
+		return outcome(0, unix.Mprotect(c.mem, unix.PROT_READ|unix.PROT_WRITE))
+	case "truncate":
+		return outcome(0, unix.Ftruncate(c.fd, int64(n)))
+	case "allocate":
+		return outcome(0, unix.Fallocate(c.fd, 0, 0, 8192))
+	case "punch":
+		return outcome(0, unix.Fallocate(c.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, PageSize))
+	case "advise":
+		return outcome(0, unix.Fadvise(c.fd, 0, PageSize, unix.FADV_DONTNEED))
+	case "chmod":
+		return outcome(0, unix.Fchmod(c.fd, uint32(n)))
 	case "poll":
 		return outcome(int64(pollNow(c.fd, int(n))), nil)
 	}

@@ -36,10 +36,9 @@ func (p *page) announce(gen uint32) { // a write(2), for those who wait with ino
 }
 
 // newMemfd makes the page that passthrough mappings show. It is mapped
-// writable once, here, and sealed after that. (Linux 6.13 and later check seals
-// in mm/mmap.c of the file that is mmapped, which is FUSE's, so the seal does
-// not hold there: hence only descriptors opened for reading, and those of the
-// privileged, get passthrough.)
+// writable once, here, and sealed after that, so that nobody else can. Where the
+// kernel does not apply the seal to mappings made through FUSE, passthrough is
+// not chosen: see errForgeable.
 func newMemfd() (*page, error) {
 	fd, err := unix.MemfdCreate("sysgenid", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
