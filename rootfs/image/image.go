@@ -31,14 +31,17 @@ type Spec struct {
 	ModulesDir        string
 	Release           string // which release, if ModulesDir has several
 	Modules, Optional []string
-	Files             []File   // further files, later ones win; they win over Layers and Dir as well
-	Layers            []Layer  // tar streams to include, with whiteouts; the first one is the lowest
-	Dir               string   // a folder to include whole, above Layers: types, modes, links, owners as on disk; "" for none
-	KeepIdentity      bool     // keep what [Identity] would strip from Layers and Dir
-	Commands          []string // absolute paths in the image that services execute: checked
-	Compress          string   // none, gzip or zstd; "" is zstd. See Formats
-	Arch              string   // GOARCH of the guest; "" is that of Init
-	Epoch             int64    // modification time of everything, seconds since 1970: SOURCE_DATE_EPOCH or 0
+	// Decompress says whether compressed modules are stored plain: yes, no, or auto (also ""): if the kernel is older than
+	// 5.17. A newer kernel without CONFIG_MODULE_DECOMPRESS needs yes.
+	Decompress   string
+	Files        []File   // further files, later ones win; they win over Layers and Dir as well
+	Layers       []Layer  // tar streams to include, with whiteouts; the first one is the lowest
+	Dir          string   // a folder to include whole, above Layers: types, modes, links, owners as on disk; "" for none
+	KeepIdentity bool     // keep what [Identity] would strip from Layers and Dir
+	Commands     []string // absolute paths in the image that services execute: checked
+	Compress     string   // none, gzip or zstd; "" is zstd. See Formats
+	Arch         string   // GOARCH of the guest; "" is that of Init
+	Epoch        int64    // modification time of everything, seconds since 1970: SOURCE_DATE_EPOCH or 0
 }
 
 // File is one file to add.

@@ -130,6 +130,43 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+func TestDecompress(t *testing.T) {
+	dir := t.TempDir()
+	var gz, zst bytes.Buffer
+	g := gzip.NewWriter(&gz)
+	_, err := g.Write([]byte("module a"))
+	must(t, err)
+	must(t, g.Close())
+	z, err := zstd.NewWriter(&zst)
+	must(t, err)
+	_, err = z.Write([]byte("module b"))
+	must(t, err)
+	must(t, z.Close())
+	for _, release := range []string{"5.14.0-x", "6.1.0-x"} {
+		base := filepath.Join(dir, "lib/modules", release)
+		write(t, base+"/a.ko.gz", gz.String(), 0o644)
+		write(t, base+"/b.ko.zst", zst.String(), 0o644)
+		write(t, base+"/modules.dep", "b.ko.zst: a.ko.gz\na.ko.gz:\n", 0o644)
+	}
+	for _, c := range []struct {
+		release, how string
+		plain        bool
+	}{{"5.14.0-x", "", true}, {"6.1.0-x", "auto", false}, {"6.1.0-x", "yes", true}, {"5.14.0-x", "no", false}} {
+		got := build(t, Spec{Init: program(t, elf.EM_X86_64, ""), ModulesDir: dir, Release: c.release, Modules: []string{"b"}, Decompress: c.how})
+		at := "lib/modules/" + c.release + "/"
+		dep := "a.ko.gz:\nb.ko.zst: a.ko.gz\n"
+		if c.plain {
+			dep = "a.ko:\nb.ko: a.ko\n"
+		}
+		if got[at+"modules.dep"].text != dep || (got[at+"a.ko"].text == "module a") != c.plain || (got[at+"b.ko"].text == "module b") != c.plain {
+			t.Errorf("%s %q: %q", c.release, c.how, got[at+"modules.dep"].text)
+		}
+	}
+	if _, err := New(Spec{Init: program(t, elf.EM_X86_64, ""), ModulesDir: dir, Modules: []string{"b"}}); err == nil || !strings.Contains(err.Error(), "5.14.0-x, 6.1.0-x") {
+		t.Errorf("two releases: %v", err)
+	}
+}
+
 func TestFromFolder(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/usr/sbin/tool", "#!/usr/sbin/tool2 -x\n", 0o755)

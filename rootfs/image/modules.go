@@ -42,7 +42,18 @@ func (b *builder) addModules() error {
 	}
 	plan, _ := x.Resolve(names) // each resolves by itself, so all do
 	b.image.Release = release
-	return b.putModules(x, plan, dir, path.Join("/lib/modules", release))
+	plain, err := b.decompresses(release)
+	if err != nil {
+		return fmt.Errorf("modules: %w", err)
+	}
+	to := path.Join("/lib/modules", release)
+	for n, m := range plan {
+		if plan[n].Path, err = b.putModule(m.Path, dir, to, plain); err != nil {
+			return fmt.Errorf("module %s: %w", m.Name, err)
+		}
+		b.image.Modules = append(b.image.Modules, m.Name)
+	}
+	return b.putIndex(x, plan, to)
 }
 
 func findRelease(root, want string) (string, error) {
@@ -63,13 +74,22 @@ func findRelease(root, want string) (string, error) {
 	return found[0], nil
 }
 
-func (b *builder) putModules(x *kmod.Index, plan []kmod.Module, from, to string) error {
-	for _, m := range plan {
-		b.image.Modules = append(b.image.Modules, m.Name)
-		if err := b.addFile(File{Path: path.Join(to, m.Path), Mode: 0o644, Source: filepath.Join(from, m.Path)}); err != nil {
-			return err
-		}
+// putModule adds one module file and returns its path as the image's index has it.
+func (b *builder) putModule(name, from, to string, plain bool) (string, error) {
+	source := filepath.Join(from, name)
+	format := kmod.Compression(name)
+	if format == "" || !plain {
+		return name, b.addFile(File{Path: path.Join(to, name), Mode: 0o644, Source: source})
 	}
+	data, err := plainModule(source)
+	if err != nil {
+		return "", fmt.Errorf("decompress %s: %w", source, err)
+	}
+	name = strings.TrimSuffix(name, "."+format)
+	return name, b.addFile(File{Path: path.Join(to, name), Mode: 0o644, Data: data})
+}
+
+func (b *builder) putIndex(x *kmod.Index, plan []kmod.Module, to string) error {
 	dep, softdep, alias := x.Prune(plan)
 	for name, text := range map[string]string{"modules.dep": dep, "modules.softdep": softdep, "modules.alias": alias,
 		"modules.builtin": x.BuiltinList()} {

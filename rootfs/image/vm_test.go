@@ -85,10 +85,10 @@ func devices() []string {
 func TestBoot(t *testing.T) {
 	dir := kernels(t)
 	bootinit := buildInit(t, "bootinit")
-	for _, c := range []struct{ kernel, compress string }{{"6.1", "gzip"}, {"6.1", "none"}, {"6.12", "zstd"}} {
-		t.Run(c.kernel+"-"+c.compress, func(t *testing.T) {
+	for _, c := range []struct{ kernel, compress, decompress string }{{"6.1", "gzip", ""}, {"6.1", "none", ""}, {"6.12", "zstd", ""}, {"6.12", "zstd", "yes"}} {
+		t.Run(c.kernel+"-"+c.compress+"-"+c.decompress, func(t *testing.T) {
 			var b bytes.Buffer
-			spec := Spec{Init: bootinit, ModulesDir: filepath.Join(dir, c.kernel, "modules"), Modules: guestModules, Compress: c.compress}
+			spec := Spec{Init: bootinit, ModulesDir: filepath.Join(dir, c.kernel, "modules"), Modules: guestModules, Compress: c.compress, Decompress: c.decompress}
 			if err := Build(&b, spec); err != nil {
 				t.Fatal(err)
 			}
