@@ -12,6 +12,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 // tarOf makes a layer of headers; Xattrs and content ride in PAXRecords and in text.
@@ -172,4 +173,32 @@ func fuzzTar(names []byte) []byte {
 	}
 	w.Close()
 	return b.Bytes()
+}
+
+// A folder's extended attributes travel into what can hold them, and are named where they are lost.
+func TestXattrs(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, dir+"/f", "x", 0o644)
+	if err := unix.Setxattr(file, "user.note", []byte("hi\x00there"), 0); err != nil {
+		t.Skipf("%s: extended attributes: %v", dir, err)
+	}
+	i, err := New(Spec{Init: program(t, elf.EM_X86_64, ""), Dir: dir})
+	must(t, err)
+	defer i.Close()
+	var b bytes.Buffer
+	must(t, i.WriteTar(&b))
+	for r := tar.NewReader(&b); ; {
+		h, err := r.Next()
+		must(t, err)
+		if h.Name == "f" {
+			if got := h.PAXRecords["SCHILY.xattr.user.note"]; got != "hi\x00there" {
+				t.Errorf("attribute %q", got)
+			}
+			break
+		}
+	}
+	must(t, i.WriteCPIO(io.Discard, "none"))
+	if len(i.Warnings) != 1 || !strings.Contains(i.Warnings[0], "/f: attribute user.note is lost") {
+		t.Errorf("warnings %q", i.Warnings)
+	}
 }
