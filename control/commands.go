@@ -57,10 +57,7 @@ func (s *Server) execute(ctx context.Context, req request) (json.RawMessage, err
 	if !ok {
 		return nil, &CommandError{ClassNotFound, fmt.Sprintf("the command %s has not been found", req.Execute)}
 	}
-	limit := s.o.CommandTimeout
-	if c.slow {
-		limit = s.o.QuiesceTimeout
-	}
+	limit := s.limit(c, req.Arguments)
 	if !c.frozen {
 		frozen, err := s.bounded(ctx, limit, func(context.Context) (any, error) { return s.guest.Frozen(), nil })
 		if err != nil {
@@ -75,6 +72,24 @@ func (s *Server) execute(ctx context.Context, req request) (json.RawMessage, err
 		return nil, err
 	}
 	return json.Marshal(ret)
+}
+
+// grace is what a command gets beyond the time-out that it was given: the guest's own error, which names the
+// phase and the culprit, is worth more than ours.
+const grace = 5 * time.Second
+
+// limit is how long a command may take.
+func (s *Server) limit(c command, args json.RawMessage) time.Duration {
+	if !c.slow {
+		return s.o.CommandTimeout
+	}
+	var a struct {
+		TimeoutMS int64 `json:"timeout-ms"`
+	}
+	if json.Unmarshal(args, &a) == nil && a.TimeoutMS > 0 && a.TimeoutMS <= math.MaxInt32 {
+		return time.Duration(a.TimeoutMS)*time.Millisecond + grace
+	}
+	return s.o.QuiesceTimeout
 }
 
 // bounded runs f and waits for it no longer than limit. f may go on after that: it holds its token
@@ -108,6 +123,11 @@ func (s *Server) bounded(ctx context.Context, limit time.Duration, f func(contex
 	case r := <-done:
 		return r.v, r.err
 	case <-ctx.Done():
+	}
+	select {
+	case r := <-done: // ended just now, or itself cancelled ctx after its end
+		return r.v, r.err
+	default:
 		return nil, unfinished(ctx, limit)
 	}
 }

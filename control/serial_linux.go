@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -84,6 +85,7 @@ type port struct {
 	raw interface {
 		Read(func(fd uintptr) bool) error
 	}
+	tty  bool // an emulated UART: its end of file is its end
 	gone bool // told that the host is disconnected
 }
 
@@ -101,11 +103,12 @@ func openPort(path string) (*port, error) {
 		f.Close()
 		return nil, err
 	}
-	if err := rawMode(raw); err != nil {
+	tty, err := rawMode(raw)
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("raw mode %s: %w", path, err)
 	}
-	return &port{File: f, raw: raw}, nil
+	return &port{File: f, raw: raw, tty: tty}, nil
 }
 
 // Read waits for data. It gives errHostGone once whenever the host has gone, then waits for the next.
@@ -116,6 +119,8 @@ func (p *port) Read(b []byte) (n int, err error) {
 		switch {
 		case readErr == unix.EAGAIN:
 			return false
+		case readErr == nil && n == 0 && p.tty:
+			readErr = io.EOF
 		case readErr == nil && n == 0 && !p.gone:
 			p.gone = true
 			readErr = errHostGone
@@ -138,19 +143,20 @@ func ignoringEINTR(f func() (int, error)) (int, error) {
 	}
 }
 
-// rawMode turns off echo and line editing where the port is a terminal (an emulated UART).
-func rawMode(raw interface{ Control(func(fd uintptr)) error }) error {
-	var ttyErr error
-	err := raw.Control(func(fd uintptr) {
-		t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
-		if err != nil {
+// rawMode turns off echo and line editing where the port is a terminal.
+func rawMode(raw interface{ Control(func(fd uintptr)) error }) (tty bool, err error) {
+	var setErr error
+	err = raw.Control(func(fd uintptr) {
+		t, getErr := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		if getErr != nil {
 			return // not a terminal
 		}
+		tty = true
 		t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
 		t.Oflag &^= unix.OPOST
 		t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
-		t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
-		ttyErr = unix.IoctlSetTermios(int(fd), unix.TCSETS, t)
+		t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8 | unix.CLOCAL
+		setErr = unix.IoctlSetTermios(int(fd), unix.TCSETS, t)
 	})
-	return errors.Join(err, ttyErr)
+	return tty, errors.Join(err, setErr)
 }
