@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,18 +24,33 @@ import (
 // not be allowed that many descriptors.
 func crowd(tb testing.TB, n int) {
 	tb.Helper()
+	crowdAt(tb, 0, n)
+}
+
+// crowdAt uses addresses from 127.0.1.host on.
+func crowdAt(tb testing.TB, host, n int) {
+	tb.Helper()
 	const each = 16000
-	for host := 0; n > 0; host++ {
+	for ; n > 0; host++ {
 		helper(tb, "connect", "127.0.1."+strconv.Itoa(host), strconv.Itoa(min(n, each)/2))
 		n -= each
 	}
 }
 
+func itoa(n int) string { return strconv.Itoa(n) }
+
 // helper starts this test binary as another process in the thread's namespaces, and returns once it has said that it
 // is ready. It ends when the test does.
 func helper(tb testing.TB, args ...string) *exec.Cmd {
 	tb.Helper()
+	return helperIn(tb, 0, args...)
+}
+
+// helperIn starts it in new namespaces.
+func helperIn(tb testing.TB, flags uintptr, args ...string) *exec.Cmd {
+	tb.Helper()
 	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	cmd.Env = append(os.Environ(), "SOCKDIAG_HELPER=1")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -76,6 +92,14 @@ func help(args []string) error {
 			return err
 		}
 		return connect(netip.MustParseAddr(args[1]).As4(), n)
+	case "unread":
+		return unread()
+	case "udp":
+		return connectUDP()
+	case "fifo":
+		return openFIFO(args[1])
+	case "serve":
+		return serveUnix(args[1])
 	}
 	return fmt.Errorf("no helper %q", args[0])
 }
@@ -179,4 +203,98 @@ func ssDump(b *testing.B, n int) time.Duration {
 		b.Fatalf("ss shows %d of %d sockets", lines, n)
 	}
 	return used / rounds
+}
+
+// BenchmarkDestroy ends 10 000 connections, each seen at its server's end; ss-ns is what `ss -K` needs for as many.
+func BenchmarkDestroy(b *testing.B) {
+	const n = 10000
+	ins := benchNetns(b, Options{})
+	var ours, theirs, theirCPU time.Duration
+	before, host := time.Duration(0), 0
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		crowdAt(b, host, 2*n)
+		sockets := serverEnds(b, ins)
+		before = cpu(b, unix.RUSAGE_THREAD)
+		b.StartTimer()
+		left, err := ins.Destroy(context.Background(), sockets)
+		b.StopTimer()
+		ours += cpu(b, unix.RUSAGE_THREAD) - before
+		if err != nil || len(left) != 0 || len(sockets) < n {
+			b.Fatalf("%d of %d left: %v", len(left), len(sockets), err)
+		}
+		crowdAt(b, host+2, 2*n)
+		host += 4
+		begin := time.Now()
+		cmd := exec.Command("ss", "-K", "-tnH", "state", "established", "sport = :7000")
+		if err := cmd.Run(); err != nil {
+			b.Skipf("ss -K: %v", err)
+		}
+		theirs += time.Since(begin)
+		theirCPU += cmd.ProcessState.SystemTime() + cmd.ProcessState.UserTime()
+		if left := serverEnds(b, ins); len(left) != 0 {
+			b.Fatalf("ss -K left %d", len(left))
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(ours)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(theirs)/float64(b.N), "ss-ns")
+	b.ReportMetric(float64(theirCPU)/float64(b.N), "ss-cpu-ns")
+}
+
+func serverEnds(b *testing.B, ins *Inspector) (out []Socket) {
+	b.Helper()
+	l := look{ins: ins, ctx: context.Background()}
+	s := &ins.spaces[0].sources[2]
+	err := l.rows(ins.spaces[0], s, afInet, 1<<tcpEstablished, nil, func(r *inetRow) {
+		if r.id.local(afInet).Port() == 7000 {
+			out = append(out, inetSocket(ins.spaces[0], s, r, verdict{}))
+		}
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return out
+}
+
+// BenchmarkWait is a drain of a machine on which nothing is to be drained: two looks.
+func BenchmarkWait(b *testing.B) {
+	for _, n := range []int{0, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ins := benchNetns(b, Options{})
+			crowd(b, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				if left, err := ins.Wait(context.Background(), WaitOptions{}); err != nil || len(left) != 0 {
+					b.Fatal(left, err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkBarrier(b *testing.B) {
+	ins := benchNetns(b, Options{})
+	for b.Loop() {
+		if err := ins.Barrier(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkWithout is a look without any diag module, at TCP and unix sockets.
+func BenchmarkWithout(b *testing.B) {
+	for _, n := range []int{0, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ins := benchNetns(b, Options{Withhold: []string{"all"}})
+			crowd(b, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				if left, err := ins.Busy(context.Background()); err != nil || len(left) != 0 {
+					b.Fatal(left, err)
+				}
+			}
+		})
+	}
 }

@@ -26,14 +26,16 @@ type handles struct {
 	kinds   map[uint64]bool // inode of a socket: whether it is a vsock
 	pipes   map[uint64][]handle
 	names   map[uint64]string // of FIFOs
+	missing map[uint64]bool   // sockets that no process has open, as of the last pass
 	vsock   bool              // the kernel has vsock at all
 	rows    []unixRow         // reused
 }
 
 // walker is one look's use of descriptors.
 type walker struct {
-	walked bool
-	pidfds map[int]int
+	thorough bool // pass over all descriptors even if what is wanted was not there the last time
+	walked   bool
+	pidfds   map[int]int
 }
 
 // release closes the pidfds of a look.
@@ -51,7 +53,8 @@ func (l *look) walk() error {
 	}
 	l.walker.walked = true
 	h := &l.ins.handles
-	h.sockets, h.pipes, h.names = make(map[uint64]handle), make(map[uint64][]handle), make(map[uint64]string)
+	h.sockets, h.missing = make(map[uint64]handle), make(map[uint64]bool)
+	h.pipes, h.names = make(map[uint64][]handle), make(map[uint64]string)
 	pids, err := processes()
 	if err != nil {
 		return err
@@ -145,13 +148,17 @@ func (l *look) socket(inode uint64, f func(fd int)) error {
 		return nil
 	}
 	if l.walker.walked {
+		l.ins.handles.missing[inode] = true
+		return nil
+	}
+	if l.ins.handles.missing[inode] && !l.walker.thorough {
 		return nil
 	}
 	if err := l.walk(); err != nil {
 		return err
 	}
-	if at, ok := l.ins.handles.sockets[inode]; ok {
-		l.duplicate(at, f)
+	if at, ok := l.ins.handles.sockets[inode]; !ok || !l.duplicate(at, f) {
+		l.ins.handles.missing[inode] = true
 	}
 	return nil
 }
@@ -224,14 +231,14 @@ func pollIn(fd int) bool {
 	return err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
 }
 
-// unlisted looks at vsock and at pipes. All descriptors are passed over only if the rest of the look found nothing:
-// as long as something else is busy, what was known of them before will do.
+// unlisted looks at vsock and at pipes. All descriptors are passed over the first time, and if the look is a thorough one
+// that found nothing else: as long as something is busy, what was known of them before will do.
 func (l *look) unlisted() error {
 	h := &l.ins.handles
 	if !h.vsock && !l.ins.options.Pipes {
 		return nil
 	}
-	if h.sockets == nil || len(l.found) == 0 {
+	if h.sockets == nil || l.walker.thorough && len(l.found) == 0 {
 		if err := l.walk(); err != nil {
 			return err
 		}

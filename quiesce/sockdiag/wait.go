@@ -28,7 +28,7 @@ const (
 
 // waiter is the loop of Wait without a kernel or a clock.
 type waiter struct {
-	look  func(context.Context) ([]Socket, error)
+	look  func(ctx context.Context, confirm bool) ([]Socket, error) // confirm: the one before found nothing
 	now   func() time.Time
 	after func(time.Duration) <-chan time.Time
 }
@@ -39,7 +39,7 @@ func (w *waiter) wait(ctx context.Context, o WaitOptions) (left []Socket, err er
 	pause := pauses{shortest: or(o.Shortest, shortestPause), longest: or(o.Longest, longestPause)}
 	for n, empty := 1, 0; ; n++ {
 		begin := w.now()
-		found, err := w.look(ctx)
+		found, err := w.look(ctx, empty > 0)
 		switch {
 		case ctx.Err() != nil:
 			return left, fmt.Errorf("wait for %d sockets: %w", len(left), ctx.Err())

@@ -12,6 +12,8 @@ import (
 type script struct {
 	looks  []step
 	taken  int
+	empty  bool // the look before
+	tb     testing.TB
 	clock  time.Time
 	pauses []time.Duration
 }
@@ -24,8 +26,12 @@ type step struct {
 
 func (s *script) waiter() *waiter {
 	return &waiter{
-		look: func(context.Context) ([]Socket, error) {
+		look: func(_ context.Context, confirm bool) ([]Socket, error) {
 			at := s.looks[min(s.taken, len(s.looks)-1)]
+			if confirm != s.empty {
+				s.tb.Errorf("look %d: confirm is %v", s.taken+1, confirm)
+			}
+			s.empty = at.err == nil && len(at.left) == 0
 			s.taken++
 			s.clock = s.clock.Add(at.cost)
 			return at.left, at.err
@@ -63,7 +69,7 @@ func TestWait(t *testing.T) {
 		{"failure ends it", []step{{left: held(9)}, {err: broken}}, []time.Duration{ms}, 2, broken},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := &script{looks: c.looks}
+			s := &script{tb: t, looks: c.looks}
 			left, err := s.waiter().wait(context.Background(), WaitOptions{})
 			if !errors.Is(err, c.err) || (c.err == nil) != (err == nil) {
 				t.Fatalf("error %v, want %v", err, c.err)
@@ -77,7 +83,7 @@ func TestWait(t *testing.T) {
 
 func TestWaitDeadline(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &script{looks: []step{{left: held(7)}}}
+	s := &script{tb: t, looks: []step{{left: held(7)}}}
 	told := 0
 	left, err := s.waiter().wait(ctx, WaitOptions{Looked: func(n int, left []Socket) {
 		if told = n; n == 3 {
