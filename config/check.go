@@ -192,7 +192,7 @@ func quoted(list []string) string {
 }
 
 // CheckFiles asks exists about every program that the configuration would run, and reports those that
-// are not there as Parse reports its findings. The host asks it of an image, the guest of its own root.
+// are not there as Parse reports its findings; its error says the cure. The host asks it of an image, the guest of its own root.
 func CheckFiles(file string, text []byte, cfg Config, exists func(path string) error) []error {
 	lines := index(text)
 	var errs []error
@@ -201,8 +201,7 @@ func CheckFiles(file string, text []byte, cfg Config, exists func(path string) e
 			return
 		}
 		if err := exists(argv[0]); err != nil {
-			errs = append(errs, &Error{File: file, Line: lines.of(key), Key: key, Problem: err.Error(),
-				Cure: "put the program into the image or correct the path"})
+			errs = append(errs, &Error{File: file, Line: lines.of(key), Key: key, Problem: err.Error()})
 		}
 	}
 	for i, s := range cfg.Services {

@@ -146,11 +146,11 @@ func executable(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s does not exist", path)
+		return fmt.Errorf("%s does not exist; put it into the image or correct the path", path)
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
-		return fmt.Errorf("%s is not an executable file", path)
+		return fmt.Errorf("%s is not an executable file; give it mode 755", path)
 	}
 	return nil
 }

@@ -26,6 +26,8 @@ type BakeConfig struct {
 	Leftovers      string
 	// Warm runs while the services are up and before the quiesce: to fill caches, or to let work begin.
 	Warm func(context.Context, *VM) error
+	// Quiesced runs between the quiesce and the snapshot: the guest is at rest, its source still runs.
+	Quiesced func(context.Context, *VM) error
 	// Step is told what happens next.
 	Step func(string)
 }
@@ -136,6 +138,11 @@ func (c *BakeConfig) bake(ctx context.Context, vm *VM, dir string) (Manifest, er
 	// What the guest has sent and QEMU not yet passed on would end with QEMU.
 	if err := vm.flushUserNetwork(ctx); err != nil {
 		return m, err
+	}
+	if c.Quiesced != nil {
+		if err := c.Quiesced(ctx, vm); err != nil {
+			return m, err
+		}
 	}
 	memory := filepath.Join(dir, MemoryFile)
 	if err := vm.Snapshot(ctx, memory); err != nil {
