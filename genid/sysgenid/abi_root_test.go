@@ -4,10 +4,8 @@ package sysgenid
 
 import (
 	"encoding/binary"
-	"sync/atomic"
 	"syscall"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,16 +29,9 @@ func readGen(fd int) (uint32, error) {
 	return binary.NativeEndian.Uint32(b[:]), err
 }
 
-func rawIoctl(fd int, cmd, arg uintptr) error {
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), cmd, arg); errno != 0 {
-		return errno
-	}
-	return nil
-}
+func rawIoctl(fd int, cmd, arg uintptr) error { return ioctlOnce(uintptr(fd), cmd, arg) }
 
-func load(mem []byte) uint32 {
-	return atomic.LoadUint32((*uint32)(unsafe.Pointer(&mem[0])))
-}
+func load(mem []byte) uint32 { return loadPage(mem) }
 
 func pollNow(fd, ms int) int16 {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | pollRdNorm | unix.POLLOUT}}

@@ -97,15 +97,14 @@ func (c *Client) attach() error {
 		return err
 	}
 	c.maps.add(page)
-	word := (*uint32)(unsafe.Pointer(&page[0]))
-	gen := atomic.LoadUint32(word)
+	gen := loadPage(page)
 	var device *os.File
 	if kind == kindDevice {
 		if device, err = openDevice(c.path); err != nil {
 			return err
 		}
 	}
-	c.word.Store(word)
+	c.word.Store((*uint32)(unsafe.Pointer(&page[0])))
 	c.kind, c.device, c.acked = kind, device, gen
 	return nil
 }
@@ -199,15 +198,21 @@ func (c *Client) Track(on bool) error {
 
 func ioctl(fd, cmd, arg uintptr) error {
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, cmd, arg)
-		switch errno {
-		case 0:
-			return nil
-		case unix.EINTR:
-		default:
-			return errno
+		if err := ioctlOnce(fd, cmd, arg); err != unix.EINTR {
+			return err
 		}
 	}
+}
+
+func ioctlOnce(fd, cmd, arg uintptr) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, cmd, arg); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func loadPage(page []byte) uint32 {
+	return atomic.LoadUint32((*uint32)(unsafe.Pointer(&page[0])))
 }
 
 // Ack tells that everything has been adjusted to generation gen, as returned by

@@ -101,7 +101,7 @@ func start(t *testing.T, uid int, role string, args ...any) *helper {
 			cmd.Args = append(cmd.Args, a.(string))
 		}
 	}
-	cmd.Env = []string{roleVariable + "=" + role, quiet}
+	cmd.Env = []string{roleVariable + "=" + role, quiet, "GOMAXPROCS=" + os.Getenv("GOMAXPROCS"), "GORACE=atexit_sleep_ms=0"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if uid != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}

@@ -79,14 +79,11 @@ type baseFile struct {
 // keeps its counter, which somebody may still have mapped. A dead mount, left
 // by a server that was killed, is removed first; a live one is refused.
 func openBase(path string) (*baseFile, error) {
+	if err := clearDead(path); err != nil {
+		return nil, err
+	}
 	var st unix.Stat_t
 	err := unix.Lstat(path, &st)
-	if errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) {
-		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
-			return nil, fmt.Errorf("unmount what a dead server left at %s: %w", path, err)
-		}
-		err = unix.Lstat(path, &st)
-	}
 	switch {
 	case err != nil && !errors.Is(err, unix.ENOENT):
 		return nil, fmt.Errorf("stat %s: %w", path, err)
@@ -96,6 +93,20 @@ func openBase(path string) (*baseFile, error) {
 		return nil, fmt.Errorf("serve %s: another server does: %w", path, unix.EBUSY)
 	}
 	return makeBase(path, err != nil)
+}
+
+// clearDead unmounts what a dead connection left at path. Only statfs is sure to
+// ask the server: what stat answers is cached.
+func clearDead(path string) error {
+	for {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(path, &fs); !isDead(err) {
+			return nil
+		}
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount what a dead server left at %s: %w", path, err)
+		}
+	}
 }
 
 // isServed says whether path is the root of a FUSE mount.

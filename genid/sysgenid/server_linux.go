@@ -235,11 +235,9 @@ func (s *Server) run(c *conn, end <-chan error) {
 // plain file below serves the mapped counter.
 func (s *Server) again() (*conn, <-chan error) {
 	for delay := 10 * time.Millisecond; ; delay = min(2*delay, time.Second) {
-		// The dead mount is still there after an abort, and gone after an
-		// unmount: then this fails, which is fine.
-		var st unix.Stat_t
-		if err := unix.Lstat(s.path, &st); err != nil {
-			_ = unix.Unmount(s.path, unix.MNT_DETACH)
+		// The dead mount is still there after an abort, and gone after an unmount.
+		if err := clearDead(s.path); err != nil {
+			s.log("sysgenid: %v", err)
 		}
 		c, end, err := s.connect(s.mode)
 		if err == nil {
