@@ -246,7 +246,7 @@ func (c *cgroup) query(attachType uint32) ([]uint32, error) {
 }
 
 func (c *cgroup) coverage() Coverage {
-	return Coverage{IPv4: true, IPv6: true,
+	return Coverage{IPv4: true, IPv6: true, Multicast: true,
 		HoldTCP: "SYN without ACK, both directions",
 		HoldUDP: "what comes in to an unconnected socket"}
 }

@@ -30,6 +30,7 @@ var rungs = []rung{
 	{"nftables", openNft},
 	{"cgroup", openCgroup},
 	{"tc", openTC},
+	{"fib", openFib},
 }
 
 // Mechanisms names the rungs of the ladder, best first. Rungs combine, as in

@@ -382,7 +382,7 @@ func newLike(e expr.Any) expr.Any {
 }
 
 func (n *nft) coverage() Coverage {
-	c := Coverage{IPv4: true, IPv6: true, Forwarded: true, ARP: n.caps.arp, Bridged: n.caps.bridge, HoldTCP: "SYN without ACK, both directions"}
+	c := Coverage{IPv4: true, IPv6: true, ND: true, Multicast: true, Forwarded: true, ARP: n.caps.arp, Bridged: n.caps.bridge, HoldTCP: "SYN without ACK, both directions"}
 	if n.caps.conntrack {
 		c.HoldUDP = "conntrack's new flows, both directions, where something tracks already"
 	}

@@ -396,7 +396,7 @@ func appendNew(list []programInfo, p *programInfo) []programInfo {
 }
 
 func (c *tc) coverage() Coverage {
-	return Coverage{IPv4: true, IPv6: true, ARP: true, Forwarded: true, Bridged: true, PacketSockets: true,
+	return Coverage{IPv4: true, IPv6: true, ARP: true, ND: true, Multicast: true, Forwarded: true, Bridged: true, PacketSockets: true,
 		HoldTCP: "SYN without ACK, both directions"}
 }
 

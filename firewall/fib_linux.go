@@ -1,0 +1,272 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// fib is the last rung: routing rules. It knows no hold, and what needs no
+// route passes: ARP, neighbour discovery, multicast and packet sockets. Its
+// rules come one after another, so that for some 0.1 ms one direction or family
+// is shut before the next; a local sender sees an error of its own.
+//
+// Before all other rules stands one that swallows what did not come from this
+// machine, and behind the one for local addresses one that swallows the rest:
+//
+//	0: not from all iif lo blackhole
+//	1: from all lookup local
+//	2: from all blackhole
+//
+// New rules go behind those of the same priority, so the kernel's own rule for
+// local addresses, of priority 0, makes way: it is added again at 1 before it
+// goes from 0, and the other way around.
+type fib struct{ sock, listen *netlinkSocket }
+
+// fibProtocol marks our rules (FRA_PROTOCOL, 4.17), as routes are marked.
+const fibProtocol = 0x72 // "r"
+
+// include/uapi/linux/fib_rules.h
+const (
+	fraIifName  = 3
+	fraPriority = 6
+	fraTable    = 15
+	fraProtocol = 21
+	frToTable   = 1
+	frBlackhole = 6
+	frInvert    = 2
+	fibRuleSize = 12
+)
+
+// fibRule is what we need of struct fib_rule_hdr and its attributes.
+type fibRule struct {
+	family   byte
+	priority uint32
+	action   byte
+	invert   bool
+	iif      string
+	table    uint32
+	protocol byte
+}
+
+// The rules, but for the family.
+var (
+	fibIn    = fibRule{priority: 0, action: frBlackhole, invert: true, iif: "lo", protocol: fibProtocol}
+	fibLocal = fibRule{priority: 1, action: frToTable, table: unix.RT_TABLE_LOCAL, protocol: fibProtocol}
+	fibOut   = fibRule{priority: 2, action: frBlackhole, protocol: fibProtocol}
+	// kernelLocal is the kernel's rule, made by fib_default_rule_add.
+	kernelLocal = fibRule{priority: 0, action: frToTable, table: unix.RT_TABLE_LOCAL, protocol: unix.RTPROT_KERNEL}
+)
+
+func (r fibRule) in(family byte) fibRule {
+	r.family = family
+	return r
+}
+
+func openFib(o Options) (mechanism, error) {
+	if len(o.Allow) > 0 {
+		return nil, fmt.Errorf("routing rules know no exceptions: %w", errors.ErrUnsupported)
+	}
+	err := inThrowaway(func() error {
+		m, err := newFib()
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		if err := try(m, Shut); err != nil {
+			return &UnsupportedError{"routing rules", "CONFIG_IP_MULTIPLE_TABLES, CONFIG_IPV6_MULTIPLE_TABLES", err}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newFib()
+}
+
+func newFib() (*fib, error) {
+	sock, err := openNetlink(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, describe(err, "open route socket")
+	}
+	listen, err := openNetlink(unix.NETLINK_ROUTE)
+	if err != nil {
+		sock.Close()
+		return nil, describe(err, "open route socket")
+	}
+	return &fib{sock, listen}, nil
+}
+
+func (f *fib) set(s State) error {
+	if s == Hold {
+		return ErrNoHold
+	}
+	var failed error
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		rules, err := f.rules(family)
+		switch {
+		case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT):
+			continue // no IPv6 here: nothing to shut
+		case err == nil && s == Shut:
+			err = f.shut(family, rules)
+		case err == nil:
+			err = f.open(family, rules)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+// shut adds what is missing, in an order in which every packet for this
+// machine itself finds a rule for local addresses at any time.
+func (f *fib) shut(family byte, rules []fibRule) error {
+	if f.is(family, rules) == nil {
+		return nil
+	}
+	if err := f.open(family, rules); err != nil { // remains of a half-made or tampered gate
+		return err
+	}
+	for _, r := range []fibRule{fibLocal, fibOut, fibIn} {
+		if err := f.change(unix.RTM_NEWRULE, r.in(family)); err != nil {
+			return describe(err, "add rule %d", r.priority)
+		}
+	}
+	return describe(gone(f.change(unix.RTM_DELRULE, kernelLocal.in(family))), "move the rule for local addresses")
+}
+
+func (f *fib) open(family byte, rules []fibRule) error {
+	has := func(r fibRule) bool { return slices.Contains(rules, r.in(family)) }
+	if has(fibLocal) && !has(kernelLocal) {
+		if err := f.change(unix.RTM_NEWRULE, kernelLocal.in(family)); err != nil {
+			return describe(err, "put back the rule for local addresses")
+		}
+	}
+	for _, r := range rules {
+		if r.protocol == fibProtocol {
+			if err := f.change(unix.RTM_DELRULE, r); gone(err) != nil {
+				return describe(err, "delete rule %d", r.priority)
+			}
+		}
+	}
+	return nil
+}
+
+func (f *fib) state() (State, error) {
+	shut, open := 0, 0
+	var why error
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		rules, err := f.rules(family)
+		switch {
+		case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT):
+		case err != nil:
+			return Open, err
+		case !slices.ContainsFunc(rules, func(r fibRule) bool { return r.protocol == fibProtocol }):
+			open++
+		default:
+			shut++
+			why = errors.Join(why, f.is(family, rules))
+		}
+	}
+	switch {
+	case why != nil:
+		return Open, fmt.Errorf("%w: %w", ErrTampered, why)
+	case shut > 0 && open > 0:
+		return Open, fmt.Errorf("%w: one family is shut, the other is not", ErrTampered)
+	case shut > 0:
+		return Shut, nil
+	}
+	return Open, nil
+}
+
+// is says how a list of rules, in the order in which the kernel goes through
+// it, differs from a shut gate's.
+func (f *fib) is(family byte, rules []fibRule) error {
+	for i, want := range []fibRule{fibIn, fibLocal, fibOut} {
+		if i >= len(rules) || rules[i] != want.in(family) {
+			return fmt.Errorf("family %d: rule %d is another", family, i+1)
+		}
+	}
+	return nil
+}
+
+func (f *fib) rules(family byte) ([]fibRule, error) {
+	for range readTries {
+		var rules []fibRule
+		e := &encoder{}
+		head := make([]byte, fibRuleSize)
+		head[0] = family
+		e.message(unix.RTM_GETRULE, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, f.sock.nextSeq(), head)
+		err := f.sock.ask(e, func(m message) error {
+			if m.flags&unix.NLM_F_DUMP_INTR != 0 {
+				return errTorn
+			}
+			if r, ok := ruleOf(m); ok && r.family == family {
+				rules = append(rules, r)
+			}
+			return nil
+		})
+		if !errors.Is(err, errTorn) {
+			return rules, describe(err, "list rules")
+		}
+	}
+	return nil, errTorn
+}
+
+func ruleOf(m message) (fibRule, bool) {
+	if m.typ != unix.RTM_NEWRULE || len(m.data) < fibRuleSize {
+		return fibRule{}, false
+	}
+	attrs := m.data[fibRuleSize:]
+	r := fibRule{family: m.data[0], action: m.data[7], iif: cString(attribute(attrs, fraIifName))}
+	r.invert = binary.NativeEndian.Uint32(m.data[8:])&frInvert != 0
+	if b := attribute(attrs, fraPriority); len(b) == 4 {
+		r.priority = binary.NativeEndian.Uint32(b)
+	}
+	if b := attribute(attrs, fraTable); len(b) == 4 && r.action == frToTable {
+		r.table = binary.NativeEndian.Uint32(b)
+	}
+	if b := attribute(attrs, fraProtocol); len(b) == 1 {
+		r.protocol = b[0]
+	}
+	return r, true
+}
+
+func (f *fib) change(typ uint16, r fibRule) error {
+	head := make([]byte, fibRuleSize)
+	head[0], head[4], head[7] = r.family, byte(r.table), r.action
+	if r.invert {
+		binary.NativeEndian.PutUint32(head[8:], frInvert)
+	}
+	flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_ACK)
+	if typ == unix.RTM_NEWRULE {
+		flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	}
+	e := &encoder{}
+	seq := f.sock.nextSeq()
+	e.message(typ, flags, seq, head)
+	e.u32(fraPriority, r.priority)
+	if r.action == frToTable {
+		e.u32(fraTable, r.table)
+	}
+	if r.iif != "" {
+		e.str(fraIifName, r.iif)
+	}
+	e.attr(fraProtocol, []byte{r.protocol})
+	return f.sock.transact(e.finish(), seq)
+}
+
+func (f *fib) watch(on bool) error {
+	return f.listen.membership(on, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
+}
+
+func (f *fib) events() []*netlinkSocket { return []*netlinkSocket{f.listen} }
+
+func (f *fib) coverage() Coverage {
+	return Coverage{IPv4: true, IPv6: true, Forwarded: true}
+}
+
+// Close leaves the rules as they are.
+func (f *fib) Close() error { return errors.Join(f.sock.Close(), f.listen.Close()) }
