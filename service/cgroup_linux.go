@@ -69,6 +69,12 @@ func removeTree(path string) error {
 }
 
 func subgroups(path string) []string {
+	// A directory of kernfs has a link for each below it (fs/kernfs/inode.c, kernfs_refresh_inode), so most are
+	// done with one stat.
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Nlink <= 2 {
+		return nil
+	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return nil
@@ -85,7 +91,7 @@ func subgroups(path string) []string {
 // eachID calls do for every number in file ("cgroup.procs" or "cgroup.threads") of path and of all
 // cgroups below it. A cgroup that vanishes while we walk has no processes, so that is no error.
 func eachID(path, file string, do func(id int)) {
-	data, err := os.ReadFile(filepath.Join(path, file))
+	data, err := readKernel(path + "/" + file)
 	if err != nil {
 		return
 	}
@@ -124,6 +130,33 @@ func (c *cgroup) renew() error {
 	c.close()
 	c.dir, c.killed = fresh.dir, false
 	return nil
+}
+
+// readKernel reads a file of procfs or cgroupfs. os.ReadFile makes twice as many system calls, for it
+// asks for the size and offers the file to the poller.
+func readKernel(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 0, 512)
+	for {
+		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		buf = buf[:len(buf)+n]
+		if n == 0 {
+			return buf, nil
+		}
+		if cap(buf)-len(buf) < cap(buf)/2 {
+			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
+		}
+	}
 }
 
 // kill ends every process below c at once, frozen ones too.
@@ -210,14 +243,18 @@ func (e *events) is(key string) (bool, error) {
 	return eventOn(buf[:n], key), nil
 }
 
-// pollSlice bounds how long poll(2) sleeps before ctx is looked at; a change of state ends it at
-// once, so it is no delay.
-const pollSlice = 50 * time.Millisecond
+// How long poll(2) may sleep before the file is read again. The kernel tells of changes at most every 10 ms
+// (kernel/cgroup/cgroup.c, CGROUP_FILE_NOTIFY_MIN_INTV), so that a freeze right after a thaw would
+// wait that long for news of what took 50 microseconds. Looking again soon costs a read.
+const (
+	pollFirst = 20 * time.Microsecond
+	pollLast  = 50 * time.Millisecond
+)
 
 // wait returns when key has the value want. kernfs compares its event counter with that of the
 // last read (fs/kernfs/file.c, kernfs_generic_poll), so reading before polling misses nothing.
 func (e *events) wait(ctx context.Context, key string, want bool) error {
-	for {
+	for slice := pollFirst; ; slice = min(2*slice, pollLast) {
 		on, err := e.is(key)
 		if err != nil || on == want {
 			return err
@@ -225,12 +262,12 @@ func (e *events) wait(ctx context.Context, key string, want bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		slice := pollSlice
 		if deadline, ok := ctx.Deadline(); ok {
-			slice = min(slice, max(time.Until(deadline), time.Millisecond))
+			slice = min(slice, max(time.Until(deadline), pollFirst))
 		}
 		fds := [1]unix.PollFd{{Fd: int32(e.f.Fd()), Events: unix.POLLPRI}}
-		if _, err := unix.Poll(fds[:], int(slice.Milliseconds())); err != nil && err != unix.EINTR {
+		limit := unix.NsecToTimespec(slice.Nanoseconds())
+		if _, err := unix.Ppoll(fds[:], &limit, nil); err != nil && err != unix.EINTR {
 			return fmt.Errorf("poll %s: %w", e.f.Name(), err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -294,6 +295,28 @@ func (m *Manager) StopService(ctx context.Context, name string) error {
 	return nil
 }
 
+// Signal sends sig to the main process of a service.
+func (m *Manager) Signal(name string, sig syscall.Signal) error {
+	u, err := m.unit(name)
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	a := u.attempt
+	var p *Process
+	if a != nil {
+		p = a.main
+	}
+	u.mu.Unlock()
+	if p == nil {
+		return fmt.Errorf("service %s: %w", name, os.ErrProcessDone)
+	}
+	if err := p.Signal(sig); err != nil {
+		return fmt.Errorf("service %s: %w", name, err)
+	}
+	return nil
+}
+
 // Status returns the state of every service in start order.
 func (m *Manager) Status() []Status {
 	all := make([]Status, len(m.units))
@@ -323,7 +346,7 @@ func (m *Manager) ServiceOf(pid int) string {
 
 // processCgroup returns the cgroup v2 path of a process, "" if it is gone.
 func processCgroup(pid int) string {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	data, err := readKernel(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return ""
 	}

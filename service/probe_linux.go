@@ -142,8 +142,8 @@ func (u *unit) adopt(a *attempt, pid int) error {
 	if err != nil {
 		return err
 	}
-	a.main = p
 	u.mu.Lock()
+	a.main = p // Signal reads it
 	u.st.PID = pid
 	u.mu.Unlock()
 	return nil

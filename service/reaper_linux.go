@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +26,12 @@ type Reaper struct {
 	mu       sync.Mutex
 	children map[int]*Process
 	orphans  uint64
+	patience time.Duration // with a child between fork and exec
 }
+
+// execPatience is how long a child may take from fork to exec. Usually that is a millisecond; a child that was
+// frozen there, or stopped by a process of the user whom it has just become, would keep the lock for ever.
+const execPatience = 5 * time.Second
 
 // Process is a child that a Reaper watches.
 type Process struct {
@@ -41,7 +48,7 @@ type Process struct {
 
 // NewReaper returns a Reaper that does nothing until Run is called. Children may be started
 // before: they stay zombies, and so keep their exit status, until Run finds them.
-func NewReaper() *Reaper { return &Reaper{children: make(map[int]*Process)} }
+func NewReaper() *Reaper { return &Reaper{children: make(map[int]*Process), patience: execPatience} }
 
 // Run reaps until ctx ends. In a process other than PID 1 it first makes the process a child
 // subreaper (prctl(2)), so that orphans of services arrive here and not at the real PID 1.
@@ -118,6 +125,8 @@ func (r *Reaper) Start(cmd *exec.Cmd) (*Process, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	rescue := time.AfterFunc(r.patience, killUnexecuted)
+	defer rescue.Stop()
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
@@ -125,6 +134,26 @@ func (r *Reaper) Start(cmd *exec.Cmd) (*Process, error) {
 	r.children[p.pid] = p
 	_ = cmd.Process.Release() // closes the pidfd; cannot fail on Linux
 	return p, nil
+}
+
+// killUnexecuted kills our children that have forked but not executed: only the one that a Start is waiting
+// for can be such. The kernel then reports it as started, and killed.
+func killUnexecuted() {
+	l, self := newLooker(), os.Getpid()
+	names, _ := os.ReadDir("/proc")
+	for _, n := range names {
+		pid, err := strconv.Atoi(n.Name())
+		if err != nil {
+			continue
+		}
+		data, err := l.read(pid, "stat")
+		if err != nil {
+			continue
+		}
+		if s, err := parseStat(data); err == nil && s.ppid == self && s.flags&pfForkNoExec != 0 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 }
 
 func checkCmd(cmd *exec.Cmd) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -43,6 +44,24 @@ func init() {
 		}
 		w.Flush()
 	}
+	helpers["pid1"] = func([]string) {
+		reaper := NewReaper()
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go reaper.Run(ctx)
+		p, err := reaper.Start(&exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", "(sh -c true & ) ; exit 7"}})
+		if err != nil {
+			panic(err)
+		}
+		status, err := p.Wait(ctx)
+		if err != nil {
+			panic(err)
+		}
+		for reaper.Orphans() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		fmt.Printf("pid %d: %s, %d orphan\n", os.Getpid(), describe(status), reaper.Orphans())
+	}
 	helpers["deaf"] = func([]string) { // SIGTERM does nothing
 		signal.Ignore(syscall.SIGTERM)
 		sayNotify("READY=1")
@@ -63,31 +82,34 @@ func sayNotify(text string) {
 	unix.Close(fd)
 }
 
+// cgroup2Mount returns where the machine's cgroup v2 tree is, "" if nowhere.
+func cgroup2Mount() string {
+	data, _ := os.ReadFile("/proc/self/mountinfo")
+	for _, line := range strings.Split(string(data), "\n") {
+		if left, right, _ := strings.Cut(line, " - "); strings.HasPrefix(right, "cgroup2 ") {
+			return strings.Fields(left)[4]
+		}
+	}
+	return ""
+}
+
 // cgroup2 returns a new empty directory of the machine's cgroup v2 tree.
-func cgroup2(t *testing.T) string {
+func cgroup2(t testing.TB) string {
 	t.Helper()
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	at := cgroup2Mount()
+	if at == "" {
+		t.Fatal("no cgroup2 file system is mounted")
+	}
+	dir, err := os.MkdirTemp(at, "rouse-service-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Split(string(data), "\n") {
-		left, right, _ := strings.Cut(line, " - ")
-		if !strings.HasPrefix(right, "cgroup2 ") {
-			continue
+	t.Cleanup(func() {
+		if err := removeTree(dir); err != nil {
+			t.Error(err)
 		}
-		dir, err := os.MkdirTemp(strings.Fields(left)[4], "rouse-service-test-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := removeTree(dir); err != nil {
-				t.Error(err)
-			}
-		})
-		return dir
-	}
-	t.Fatal("no cgroup2 file system is mounted")
-	return ""
+	})
+	return dir
 }
 
 type lab struct {
@@ -307,7 +329,7 @@ func TestRestartAndStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := l.state("s").PID
-	if err := unix.Kill(first, unix.SIGKILL); err != nil {
+	if err := l.Signal("s", unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "restart", func() bool { s := l.state("s"); return s.Restarts == 1 && s.State == Running })
@@ -382,6 +404,72 @@ func TestFreezeThaw(t *testing.T) {
 		if on, err := l.Frozen(); on || err != nil {
 			t.Fatalf("frozen after thaw: %v, %v", on, err)
 		}
+	}
+}
+
+func TestFreezeWithNothingToFreeze(t *testing.T) {
+	gone := shell("gone", "true")
+	for _, l := range []*lab{newLab(t), newLab(t, gone)} {
+		ctx := testContext(t)
+		if err := errors.Join(l.Start(ctx), l.Settle(ctx), l.Freeze(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		if on, err := l.Frozen(); !on || err != nil {
+			t.Errorf("%v, %v", on, err)
+		}
+		if err := l.Thaw(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestStartIntoFrozenCgroup shows that a child which cannot come to its exec does not hold up the reaping.
+func TestStartIntoFrozenCgroup(t *testing.T) {
+	cg, err := makeCgroup(filepath.Join(cgroup2(t), "ice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cg.close()
+	if err := os.WriteFile(filepath.Join(cg.path, "cgroup.freeze"), []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	testReaper.mu.Lock()
+	testReaper.patience = 20 * time.Millisecond
+	testReaper.mu.Unlock()
+	defer func() {
+		testReaper.mu.Lock()
+		testReaper.patience = execPatience
+		testReaper.mu.Unlock()
+	}()
+	cmd := helper("sleep")
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: cg.fd()}
+	p, err := testReaper.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, err := p.Wait(testContext(t)); err != nil || status.Signal() != unix.SIGKILL {
+		t.Errorf("%s, %v", describe(status), err)
+	}
+}
+
+// TestReaperAsPID1 runs the reaper as PID 1 of a pid namespace, with orphans, and without becoming a subreaper.
+func TestReaperAsPID1(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := helper("pid1")
+	cmd.Stdout, cmd.Stderr = w, w
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	p, err := testReaper.Start(cmd)
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := readTail(r, 4096)
+	if status, err := p.Wait(testContext(t)); err != nil || status != 0 || string(out) != "pid 1: exit status 7, 1 orphan\n" {
+		t.Errorf("%s, %v\n%s", describe(status), err, out)
 	}
 }
 

@@ -75,11 +75,12 @@ type taskStat struct {
 	flags uint64
 }
 
-// Flags of a task, include/linux/sched.h (Linux 6.12). Such threads run kernel code only.
+// Flags of a task, include/linux/sched.h (Linux 6.12).
 const (
-	pfIOWorker   = 0x00000010
+	pfIOWorker   = 0x00000010 // these three run kernel code only
 	pfUserWorker = 0x00004000
 	pfKthread    = 0x00200000
+	pfForkNoExec = 0x00000040 // has not executed anything since it was forked
 )
 
 // parseStat reads /proc/TID/stat (proc_pid_stat(5)). The name may hold anything, blanks and

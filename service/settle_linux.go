@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -68,10 +69,12 @@ func (l *looker) look(service string, tid int, frozen bool) (*Task, error) {
 	}
 	data, err = l.read(tid, "syscall")
 	if ended(err) {
-		return nil, nil
+		if _, again := l.read(tid, "stat"); ended(again) {
+			return nil, nil
+		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("/proc/%d/syscall: %w", tid, err)
 	}
 	c, err := parseCall(data)
 	if err != nil {
@@ -158,7 +161,7 @@ func (m *Manager) unsettled(l *looker, frozen bool) (must, try []Task, err error
 		tasks, err := l.restless(u.spec.Name, u.cg.path, frozen)
 		switch {
 		case err != nil && u.spec.Settle == "require":
-			return nil, nil, errors.Join(errors.New("settle "+u.spec.Name+": cannot see its threads"), err)
+			return nil, nil, fmt.Errorf("settle %s: cannot see its threads: %w", u.spec.Name, err)
 		case u.spec.Settle == "try":
 			try = append(try, tasks...)
 		default:
