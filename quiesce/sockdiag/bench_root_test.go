@@ -111,7 +111,7 @@ func connect(addr [4]byte, n int) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(unix.Bind(l, at), unix.Listen(l, 128)); err != nil {
+	if err := errors.Join(unix.Bind(l, at), unix.Listen(l, 2048)); err != nil {
 		return err
 	}
 	for range n {
@@ -182,6 +182,37 @@ func BenchmarkBusy(b *testing.B) {
 			b.ReportMetric(float64(ssDump(b, n)), "ss-cpu-ns")
 		})
 	}
+}
+
+// BenchmarkActive is one look at 1000 connections that all hold unread bytes, among 10 000 that hold none.
+func BenchmarkActive(b *testing.B) {
+	ins := benchNetns(b, Options{ExcludePIDs: []int{}})
+	crowd(b, 10000)
+	for range 1000 {
+		c, err := resetting()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { unix.Close(c) })
+		if err := unix.Connect(c, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 1, 0}, Port: 7000}); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := unix.Write(c, []byte("x")); err != nil {
+			b.Fatal(err)
+		}
+	}
+	look := func(b *testing.B, f func() ([]Socket, error)) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if left, err := f(); err != nil || len(left) < 1000 {
+				b.Fatal(len(left), err)
+			}
+		}
+	}
+	b.Run("wait", func(b *testing.B) {
+		look(b, func() ([]Socket, error) { return ins.look(context.Background(), false) })
+	})
+	b.Run("busy", func(b *testing.B) { look(b, func() ([]Socket, error) { return ins.Busy(context.Background()) }) })
 }
 
 // ssDump is the processor time of one ss, fork and exec included: that is how it is used.

@@ -99,6 +99,10 @@ func TestTCPHandshake(t *testing.T) {
 			t.Errorf("request socket: %+v", s)
 		}
 		untilOne(t, ins, "tcp", "SYN_SENT", whyConnect)
+		lenient := inspect(t, Options{IgnoreConnecting: true})
+		if found := only(busy(t, lenient), func(s Socket) bool { return s.State != "SYN_RECV" }); len(found) != 0 {
+			t.Errorf("not ignored:\n%s", list(found))
+		}
 		c.hear()
 		l.accept()
 	})
@@ -197,6 +201,29 @@ func TestUDP(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestMPTCP: the bytes wait in the connection, not in the TCP subflow that brought them.
+func TestMPTCP(t *testing.T) {
+	enterNetns(t)
+	ins := inspect(t, Options{})
+	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protoMPTCP)
+	if err != nil {
+		t.Skipf("kernel without CONFIG_MPTCP: %v", err)
+	}
+	listener, client := own(t, l), newSock(t, unix.AF_INET, unix.SOCK_STREAM, protoMPTCP)
+	at := listener.bindTo("127.0.0.1")
+	listener.must(unix.Listen(listener.fd, 1))
+	client.must(unix.Connect(client.fd, toSockaddr(at)))
+	server := listener.accept()
+	untilIdle(t, ins)
+	client.write("hello")
+	s := untilOne(t, ins, "mptcp", "ESTABLISHED", whyUnread)
+	if s.Local != at.String() || s.PID != os.Getpid() {
+		t.Errorf("%+v", s)
+	}
+	server.readAll(5)
+	untilIdle(t, ins)
 }
 
 // eachWay runs a test with diag and without.

@@ -133,6 +133,25 @@ func FuzzProcess(f *testing.F) {
 				t.Errorf("request %x: %v", request, err)
 			}
 		}
+		eachMountedNamespace(b, func(uint64, string) {})
+		parseInFlight(b)
 		_, _ = readRefusals(b, 0, []*Socket{{}, {}}, map[uint64]string{})
 	})
+}
+
+func TestMountedNamespaces(t *testing.T) {
+	const mounts = `22 1 0:21 / /proc rw,relatime shared:5 - proc proc rw
+123 45 0:4 net:[4026532000] /run/netns/blue\040sky rw shared:7 - nsfs nsfs rw
+124 45 0:4 mnt:[4026532001] /run/mnt rw shared:7 - nsfs nsfs rw
+125 45 0:5 net:[4026532002] /a\134b rw - tmpfs tmpfs rw
+126 45 0:4 net:[4026532003] /a\134b rw - nsfs nsfs rw
+`
+	got := map[uint64]string{}
+	eachMountedNamespace([]byte(mounts), func(inode uint64, path string) { got[inode] = path })
+	if len(got) != 2 || got[4026532000] != "/run/netns/blue sky" || got[4026532003] != `/a\b` {
+		t.Errorf("%v", got)
+	}
+	if n := parseInFlight([]byte("pos:\t0\nflags:\t02\nscm_fds: 3\nino: 4\n")); n != 3 {
+		t.Errorf("in flight: %d", n)
+	}
 }

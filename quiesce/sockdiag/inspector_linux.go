@@ -21,6 +21,9 @@ type Options struct {
 	// Ignore, if not nil, is asked for each busy socket, owner filled in; true leaves it out of Busy. For management
 	// traffic that the gate lets through. It has no say in Inherited: every twin of a connection must go.
 	Ignore func(*Socket) bool
+	// IgnoreConnecting leaves out sockets in SYN_SENT that carry no bytes. A gate on hold drops new flows, so a service that
+	// keeps dialling keeps such a socket for as long as the gate holds; it holds nothing, and Inherited lists it.
+	IgnoreConnecting bool
 	// AllNamespaces looks at every network namespace that a process is in or that is mounted somewhere, besides the
 	// own one. They are found anew at each look.
 	AllNamespaces bool

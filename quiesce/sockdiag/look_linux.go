@@ -72,7 +72,11 @@ func (l *look) inet(ns *namespace, s *source, used *usage) error {
 		states, rule = dgramStates, datagramVerdict
 	}
 	each := func(r *inetRow) {
-		if v := rule(r); v.reason != "" {
+		v := rule(r)
+		if v.reason == whyConnect && v.unsent == 0 && l.ins.options.IgnoreConnecting {
+			return
+		}
+		if v.reason != "" {
 			l.found = append(l.found, inetSocket(ns, s, r, v))
 		}
 	}
