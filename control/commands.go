@@ -15,8 +15,18 @@ type command struct {
 	frozen bool // answers while the guest is frozen: touches no service and no filesystem
 	slow   bool // bounded by QuiesceTimeout, not by CommandTimeout
 	silent bool // success has no answer (success-response: false)
+	family family
 	run    func(ctx context.Context, s *Server, args json.RawMessage) (any, error)
 }
+
+// family is a group of commands that the guest's configuration turns on.
+type family int
+
+const (
+	always family = iota
+	execs         // guest-exec and its status
+	files         // guest-file-*
+)
 
 // commands gives the table in the order of the specification. The syncs are handled by the stream, before
 // any queue; their rows are here for guest-info.
@@ -30,6 +40,23 @@ func commands() []command {
 		{name: "guest-fsfreeze-freeze-list", slow: true, run: fsFreezeList},
 		{name: "guest-fsfreeze-thaw", frozen: true, slow: true, run: fsThaw},
 		{name: "guest-fsfreeze-status", frozen: true, run: fsStatus},
+		{name: "guest-get-time", frozen: true, run: getTime},
+		{name: "guest-set-time", run: setTime},
+		{name: "guest-get-host-name", frozen: true, run: getHostName},
+		{name: "guest-get-osinfo", run: getOSInfo},
+		{name: "guest-network-get-interfaces", frozen: true, run: getInterfaces},
+		{name: "guest-shutdown", silent: true, run: shutdown},
+		{name: "guest-get-vcpus", frozen: true, run: getVCPUs},
+		{name: "guest-get-fsinfo", run: getFSInfo},
+		{name: "guest-get-users", run: getUsers},
+		{name: "guest-exec", family: execs, run: guestExec},
+		{name: "guest-exec-status", family: execs, run: guestExecStatus},
+		{name: "guest-file-open", family: files, run: fileOpen},
+		{name: "guest-file-close", family: files, run: fileClose},
+		{name: "guest-file-read", family: files, run: fileRead},
+		{name: "guest-file-write", family: files, run: fileWrite},
+		{name: "guest-file-seek", family: files, run: fileSeek},
+		{name: "guest-file-flush", family: files, run: fileFlush},
 		{name: "rouse-quiesce", slow: true, run: rouseQuiesce},
 		{name: "rouse-release", frozen: true, slow: true, run: rouseRelease},
 		{name: "rouse-resumed", frozen: true, run: rouseResumed},
@@ -40,6 +67,16 @@ func commands() []command {
 		{name: "rouse-watchers", frozen: true, run: rouseWatchers},
 		{name: "rouse-log", frozen: true, run: rouseLog},
 	}
+}
+
+func (s *Server) enabled(f family) bool {
+	switch f {
+	case execs:
+		return s.o.Exec != nil
+	case files:
+		return s.o.Files
+	}
+	return true
 }
 
 func (s *Server) find(name string) (command, bool) {
@@ -56,6 +93,9 @@ func (s *Server) execute(ctx context.Context, req request) (json.RawMessage, err
 	c, ok := s.find(req.Execute)
 	if !ok {
 		return nil, &CommandError{ClassNotFound, fmt.Sprintf("the command %s has not been found", req.Execute)}
+	}
+	if !s.enabled(c.family) {
+		return nil, &CommandError{ClassNotFound, fmt.Sprintf("the command %s is off: the guest's configuration can turn it on", req.Execute)}
 	}
 	limit := s.limit(c, req.Arguments)
 	if !c.frozen {
@@ -168,7 +208,7 @@ func guestInfo(_ context.Context, s *Server, args json.RawMessage) (any, error) 
 		Commands []commandInfo `json:"supported_commands"`
 	}{Version: s.o.Version}
 	for _, c := range commands() {
-		info.Commands = append(info.Commands, commandInfo{true, c.name, !c.silent})
+		info.Commands = append(info.Commands, commandInfo{s.enabled(c.family), c.name, !c.silent})
 	}
 	return info, decodeArgs(args, &empty{})
 }

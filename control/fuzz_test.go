@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
+// fuzzLine is the longest line while fuzzing: long ones are within the fuzzer's reach then.
+const fuzzLine = 32
+
 func readFrames(r io.Reader) (kinds []frameKind, lines []string) {
-	f := frames{r: r}
+	f := frames{r: r, max: fuzzLine}
 	for {
 		kind, line, err := f.next()
 		if err != nil {
@@ -38,7 +41,7 @@ func naiveFrames(data []byte) (kinds []frameKind, lines []string) {
 		switch {
 		case mark == sentinel:
 			kind, text = frameReset, ""
-		case len(line) > MaxLine:
+		case len(line) > fuzzLine:
 			kind, text = frameTooLong, ""
 		case text == "":
 			continue
@@ -51,8 +54,8 @@ func naiveFrames(data []byte) (kinds []frameKind, lines []string) {
 // FuzzFrames: however a stream is cut into reads, its frames are those of the whole text.
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte("{\"execute\":\"guest-ping\"}\n\xff{}\n\n  \nhalf"))
-	f.Add(append(bytes.Repeat([]byte("x"), MaxLine+1), "\nafter\n"...))
-	f.Add(append(bytes.Repeat([]byte("x"), MaxLine), "\n\xff\xff\n"...))
+	f.Add(append(bytes.Repeat([]byte("x"), fuzzLine+1), "\nafter\n"...))
+	f.Add(append(bytes.Repeat([]byte("x"), fuzzLine), "\n\xff\xff\n"...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		wantKinds, wantLines := naiveFrames(data)
 		for _, r := range []io.Reader{bytes.NewReader(data), iotest.OneByteReader(bytes.NewReader(data)), iotest.DataErrReader(bytes.NewReader(data))} {
@@ -98,6 +101,7 @@ func FuzzServer(f *testing.F) {
 		last := "\xff" + `{"execute":"guest-sync-delimited","arguments":{"id":77}}` + "\n"
 		out := &sink{Reader: io.MultiReader(bytes.NewReader(data), strings.NewReader(last))}
 		s := NewServer(&fakeGuest{}, ServerOptions{})
+		s.clock = noClock
 		if err := s.serve(context.Background(), out, true); err != io.EOF {
 			t.Fatal(err)
 		}
@@ -119,4 +123,24 @@ func checkAnswers(t *testing.T, data []byte) {
 			t.Fatalf("answer %.300q: want a result or an error", line)
 		}
 	}
+}
+
+// noClock keeps the machine's time.
+var noClock = clock{func(time.Time) error { return nil }, func() error { return nil }}
+
+// FuzzSystem: records and tables of the system, however odd, give an answer that can be encoded.
+func FuzzSystem(f *testing.F) {
+	f.Add([]byte("36 35 254:1 / / rw,noatime - ext4 /dev/vda1 rw\n"), "/sys/devices/pci0000:00/0000:00:04.0/virtio2/block/vda")
+	f.Add([]byte("1 1 8:1 / /a\\040b\\777\\ rw - xfs /dev/sda rw\n"), "0000:00:00.z")
+	f.Add(make([]byte, 2*utmpSize), "")
+	f.Fuzz(func(t *testing.T, data []byte, path string) {
+		for _, m := range diskMounts(string(data)) {
+			if m.device == "" || strings.HasPrefix(m.device, "0:") {
+				t.Fatalf("not a disk: %+v", m)
+			}
+		}
+		if _, err := json.Marshal([]any{users(data), diskOf(path), unescape(path)}); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

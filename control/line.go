@@ -10,12 +10,13 @@ type frameKind int
 const (
 	frameLine    frameKind = iota // a line, newline removed, not blank
 	frameReset                    // a 0xFF byte: whatever came before it on its line is dropped
-	frameTooLong                  // a line over MaxLine was skipped
+	frameTooLong                  // a line over the limit was skipped
 )
 
-// frames cuts a stream into lines. It never holds more than MaxLine bytes and one read.
+// frames cuts a stream into lines. It never holds more than the longest line and one read.
 type frames struct {
 	r       io.Reader
+	max     int    // longest line; MaxLine if zero
 	pending []byte // read, not yet looked at; a part of chunk
 	line    []byte // the line so far
 	skip    bool   // inside a line that is too long
@@ -76,7 +77,11 @@ func indexEnd(p []byte) int {
 }
 
 func (f *frames) add(p []byte) {
-	if f.skip || len(f.line)+len(p) > MaxLine {
+	limit := f.max
+	if limit == 0 {
+		limit = MaxLine
+	}
+	if f.skip || len(f.line)+len(p) > limit {
 		f.skip, f.line = true, nil
 		return
 	}

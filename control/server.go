@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,11 @@ type ServerOptions struct {
 	CommandTimeout time.Duration
 	// WriteTimeout is how long an answer waits for a client that does not read; 5 s if zero.
 	WriteTimeout time.Duration
+	// Exec starts a program for guest-exec; nil turns the family off. It must not wait for the program:
+	// only the init knows how to.
+	Exec func(ExecRequest) (*Execution, error)
+	// Files turns on guest-file-*: the host may read and write every file of the guest.
+	Files bool
 }
 
 // Limits that keep a careless client from growing the init. One host talks to one guest, with
@@ -37,9 +43,13 @@ type Server struct {
 	guest   Guest
 	o       ServerOptions
 	running chan struct{} // one token per running command
+	clock   clock
 
 	quiescing   atomic.Bool  // from the call of Guest.Quiesce until it returns
 	filesystems atomic.Int64 // of the last quiesce; what a thaw answers with
+
+	execs handles[*Execution]
+	files handles[*os.File]
 }
 
 // NewServer starts nothing; the Serve methods do.
@@ -50,7 +60,7 @@ func NewServer(g Guest, o ServerOptions) *Server {
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}
-	return &Server{guest: g, o: o, running: make(chan struct{}, maxRunning)}
+	return &Server{guest: g, o: o, running: make(chan struct{}, maxRunning), clock: clock{setClock, clockFromRTC}}
 }
 
 func def(d *time.Duration, v time.Duration) {

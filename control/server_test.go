@@ -172,6 +172,7 @@ func TestResumedIsHandedOver(t *testing.T) {
 func TestFrozen(t *testing.T) {
 	answers := map[string]bool{
 		"guest-sync": true, "guest-sync-delimited": true, "guest-ping": true, "guest-info": true, "guest-fsfreeze-thaw": true, "guest-fsfreeze-status": true,
+		"guest-get-time": true, "guest-get-host-name": true, "guest-network-get-interfaces": true, "guest-get-vcpus": true,
 		"rouse-release": true, "rouse-resumed": true, "rouse-wait": true, "rouse-status": true, "rouse-report": true, "rouse-services": true,
 		"rouse-watchers": true, "rouse-log": true,
 	}
