@@ -18,7 +18,6 @@ var errLate = errors.New("watchers are late")
 
 // runAdjust is the state Adjusting.
 func (m *Machine) runAdjust(run context.Context) Event {
-	m.answerEmptied() // a snapshot was resumed between the last phase and the answer
 	r := m.adjusting
 	m.adjusting = nil
 	var resume Resume

@@ -72,7 +72,7 @@ type Machine struct {
 	uncontrolled bool
 	watchersLate bool    // held for watchers only: the rest of the adjust can go on once they are done
 	adjusting    *Report // the adjust that was held, to be continued
-	emptied      *Report // the quiesce that is done and not yet answered
+	owed         func()  // the answer to a quiesce, due once the next state is reached
 	thawing      *Report // the quiesce that failed, so that its report tells of the thaw too
 	thawCause    error   // why the machine is thawed, if nobody asked for it
 }
@@ -100,6 +100,10 @@ func (m *Machine) Run(ctx context.Context) {
 
 // step does what the state at hand is for and returns the event that ended it.
 func (m *Machine) step(ctx context.Context) Event {
+	if m.owed != nil {
+		m.owed()
+		m.owed = nil
+	}
 	switch m.State() {
 	case Quiescing:
 		return m.runQuiesce(ctx)

@@ -185,14 +185,38 @@ func TestLeftovers(t *testing.T) {
 // A service that has read a request and not yet answered leaves every queue empty; the answer that it
 // writes behind the shut gate is seen, let out, and drained.
 func TestAnswerBehindTheShutGateIsLetOut(t *testing.T) {
-	// looks: drain, barrier, verify (the answer is there), drain, drain, barrier, verify
-	run(t, func(f *fake, _ *Options) { f.busy = []int{0, 0, 1, 1, 0} }, func(t *testing.T, f *fake, m *Machine) {
+	// looks: two to drain, barrier, verify (the answer is there), drain
+	run(t, func(f *fake, _ *Options) { f.busy = []int{0, 0, 0, 1, 1, 0} }, func(t *testing.T, f *fake, m *Machine) {
 		if _, err := m.Quiesce(t.Context(), QuiesceOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		want := "before, gate hold, gate shut, settle, freeze, thaw, gate hold, gate shut, settle, freeze, fsfreeze"
 		if got := f.since("before"); got != want {
 			t.Errorf("did %s, want %s", got, want)
+		}
+	})
+}
+
+// A conversation with pauses is waited out with ever longer rows of empty looks, not with ever more
+// switches of the gate.
+func TestPausesAreWaitedOut(t *testing.T) {
+	var busy []int
+	for range 50 {
+		busy = append(busy, 1, 0, 0, 0, 0, 0, 0, 0) // a pause of seven looks
+	}
+	run(t, func(f *fake, _ *Options) { f.busy = append(busy, 0) }, func(t *testing.T, f *fake, m *Machine) {
+		r, err := m.Quiesce(t.Context(), QuiesceOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, p := range r.Phases {
+			if p.Name == "drain" {
+				n++
+			}
+		}
+		if n > 4 {
+			t.Errorf("%d drains", n)
 		}
 	})
 }

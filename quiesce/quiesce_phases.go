@@ -22,14 +22,14 @@ func (m *Machine) runQuiesce(run context.Context) Event {
 	if err == nil {
 		r.finish("ready", "", m.elapsed())
 		m.keep(r)
-		m.emptied = r
+		m.owe(*r, nil)
 		return EventEmptied
 	}
 	if interrupted(ctx) == EventNewGeneration {
 		// A snapshot was taken in the middle and this is the copy: the adjust takes over as it is.
 		r.finish("superseded", err.Error(), m.elapsed())
 		m.keep(r)
-		m.answer(*r, err)
+		m.owe(*r, err)
 		return EventNewGeneration
 	}
 	m.thawing, m.thawCause = r, err
@@ -50,12 +50,9 @@ func (m *Machine) answer(r Report, err error) {
 	}
 }
 
-func (m *Machine) answerEmptied() {
-	if r := m.emptied; r != nil {
-		m.emptied = nil
-		m.answer(*r, nil)
-	}
-}
+// owe puts the answer off until the next state is reached: a caller who is told that the guest is
+// quiesced, or thawed again, must find it so.
+func (m *Machine) owe(r Report, err error) { m.owed = func() { m.answer(r, err) } }
 
 func (m *Machine) quiescePhases(ctx context.Context, r *Report, job *quiesceJob) error {
 	// First, because hooks may talk to other machines.
@@ -63,8 +60,10 @@ func (m *Machine) quiescePhases(ctx context.Context, r *Report, job *quiesceJob)
 		return err
 	}
 	deadline := time.Now().Add(job.Timeout)
-	for {
-		refilled, err := m.empty(ctx, r, job, deadline)
+	// Services that keep refilling the queues behind our back are in the middle of a conversation, with
+	// pauses: each time, the pause that counts as its end is longer.
+	for quiet := 2; ; quiet = min(2*quiet, mostQuiet) {
+		refilled, err := m.empty(ctx, r, job, deadline, quiet)
 		if err != nil {
 			return err
 		}
@@ -86,7 +85,7 @@ func (m *Machine) quiescePhases(ctx context.Context, r *Report, job *quiesceJob)
 // empty goes once from hold to frozen. refilled says that something was found in a queue after the
 // gate was shut: a service had read a request and was still about to answer it, so the queues were
 // empty and the work was not done. The way back is to thaw and drain again.
-func (m *Machine) empty(ctx context.Context, r *Report, job *quiesceJob, deadline time.Time) (refilled bool, err error) {
+func (m *Machine) empty(ctx context.Context, r *Report, job *quiesceJob, deadline time.Time, quiet int) (refilled bool, err error) {
 	gate := func(name string, to GateState) error {
 		return m.phase(ctx, r, name, m.o.AdjustTimeout, func(context.Context) (any, error) {
 			return nil, m.parts.Gate.Set(to)
@@ -96,7 +95,7 @@ func (m *Machine) empty(ctx context.Context, r *Report, job *quiesceJob, deadlin
 	if err := gate("hold", GateHold); err != nil {
 		return false, err
 	}
-	if err := m.drain(ctx, r, job, deadline); err != nil {
+	if err := m.drain(ctx, r, job, deadline, quiet); err != nil {
 		return false, err
 	}
 	if err := gate("shut", GateShut); err != nil {
@@ -147,12 +146,17 @@ func (m *Machine) recheck(ctx context.Context, r *Report, name string) (refilled
 	return refilled, err
 }
 
-// drain waits until nothing holds anything, and lets the policy decide at the deadline.
-func (m *Machine) drain(ctx context.Context, r *Report, job *quiesceJob, deadline time.Time) error {
+// mostQuiet is the longest row of empty looks that a drain asks for: with a pause of a millisecond
+// between them, about a tenth of a second.
+const mostQuiet = 64
+
+// drain waits until nothing holds anything at quiet looks in a row, and lets the policy decide at the
+// deadline.
+func (m *Machine) drain(ctx context.Context, r *Report, job *quiesceJob, deadline time.Time, quiet int) error {
 	// The grace keeps the phase's own deadline from cutting off the policy's work at the drain's.
 	timeout := max(time.Until(deadline), 0) + m.o.AdjustTimeout
 	return m.phase(ctx, r, "drain", timeout, func(ctx context.Context) (any, error) {
-		looks, busy, err := m.untilEmpty(ctx, deadline)
+		looks, busy, err := m.untilEmpty(ctx, deadline, quiet)
 		detail := map[string]any{"looks": looks}
 		if err != nil || len(busy) == 0 {
 			return detail, err
@@ -162,19 +166,32 @@ func (m *Machine) drain(ctx context.Context, r *Report, job *quiesceJob, deadlin
 }
 
 // untilEmpty looks at once, then ever more rarely, so that an idle machine does not wait and a busy one
-// is not slowed by our looking.
-func (m *Machine) untilEmpty(ctx context.Context, deadline time.Time) (looks int, busy []Leftover, err error) {
-	pause := fastLook
+// is not slowed by our looking. One empty look proves little: the kernel walks its tables one after the
+// other while services move bytes between them.
+func (m *Machine) untilEmpty(ctx context.Context, deadline time.Time, quiet int) (looks int, busy []Leftover, err error) {
+	pause, empty := fastLook, 0
 	for {
 		busy, err = m.parts.Queues.Busy(ctx)
 		looks++
-		if err != nil || len(busy) == 0 || !time.Now().Before(deadline) {
+		if err != nil {
 			return looks, busy, err
 		}
-		if err := sleep(ctx, min(pause, time.Until(deadline))); err != nil {
+		if empty++; len(busy) > 0 {
+			empty = 0
+		}
+		late := !time.Now().Before(deadline)
+		if empty >= quiet || late {
+			return looks, busy, nil
+		}
+		wait := min(pause, time.Until(deadline))
+		if empty > 0 {
+			wait = fastLook
+		} else {
+			pause = min(pause*3/2, 20*time.Millisecond)
+		}
+		if err := sleep(ctx, wait); err != nil {
 			return looks, busy, err
 		}
-		pause = min(pause*3/2, 20*time.Millisecond)
 	}
 }
 
@@ -243,8 +260,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (m *Machine) runQuiesced(run context.Context) Event {
 	ctx, done := m.interruptible(run)
 	defer done()
-	// Answered only now: the snapshot that the answer sets off must find the state Quiesced.
-	m.answerEmptied()
 	const tick = 10 * fastLook
 	var ran time.Duration
 	for last := time.Now(); ; {
@@ -294,7 +309,7 @@ func (m *Machine) runThaw(run context.Context) Event {
 	}
 	m.keep(r)
 	if r.Kind == "quiesce" {
-		m.answer(*r, cause)
+		m.owe(*r, cause)
 	}
 	switch r.Outcome {
 	case "superseded":

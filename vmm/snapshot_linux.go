@@ -69,7 +69,9 @@ func (vm *VM) setMigration(ctx context.Context) error {
 	if err := vm.QMP(ctx, "migrate-set-capabilities", caps, nil); err != nil {
 		return err
 	}
-	return vm.QMP(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(unlimited)}, nil)
+	// QEMU would announce the NIC's address by itself as soon as a clone runs, long before the clone has
+	// been adjusted: its twin's MAC, told to everyone. The guest announces when its gate is open.
+	return vm.QMP(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(unlimited), "announce-rounds": 0}, nil)
 }
 
 // mapped is true if the guest's memory is a file of its own and not part of the snapshot's stream.
