@@ -8,9 +8,6 @@ import (
 	"math/bits"
 )
 
-// runFunc is the type of an operator's function, as in the struct operator.
-type runFunc = func(m *machine, f *frame, a []value) (value, error)
-
 var errUnsupported = errors.New("not supported")
 
 func nothing(*machine, *frame, []value) (value, error) { return nil, nil }
@@ -19,9 +16,13 @@ func first(_ *machine, _ *frame, a []value) (value, error) { return a[0], nil }
 
 func unsupported(*machine, *frame, []value) (value, error) { return nil, errUnsupported }
 
-func constant(v uint64) runFunc {
-	return func(m *machine, _ *frame, _ []value) (value, error) { return m.integer(v), nil }
-}
+func (m *machine) opZero(*frame, []value) (value, error) { return uint64(0), nil }
+
+func (m *machine) opOne(*frame, []value) (value, error) { return uint64(1), nil }
+
+func (m *machine) opOnes(*frame, []value) (value, error) { return m.truth(true), nil }
+
+func (m *machine) opRevision(*frame, []value) (value, error) { return uint64(amlRevision), nil }
 
 // literal: constants wider than this namespace's integers lose their upper half.
 func literal(m *machine, _ *frame, a []value) (value, error) { return m.integer(a[0].(uint64)), nil }
@@ -44,30 +45,65 @@ func (m *machine) number(target value, v uint64) (value, error) {
 	return m.integer(v), m.store(r, stored)
 }
 
-func binary2(op func(a, b uint64) uint64) runFunc {
-	return func(m *machine, _ *frame, a []value) (value, error) {
-		return m.number(a[2], op(a[0].(uint64), a[1].(uint64)))
-	}
+func (m *machine) opAdd(_ *frame, a []value) (value, error) {
+	return m.number(a[2], a[0].(uint64)+a[1].(uint64))
 }
 
-func unary(op func(uint64) uint64) runFunc {
-	return func(m *machine, _ *frame, a []value) (value, error) {
-		return m.number(a[1], op(a[0].(uint64)))
-	}
+func (m *machine) opSubtract(_ *frame, a []value) (value, error) {
+	return m.number(a[2], a[0].(uint64)-a[1].(uint64))
 }
 
-// shift: shifting by the width of an integer or more leaves nothing.
-func shift(op func(a uint64, n uint) uint64) runFunc {
-	return func(m *machine, _ *frame, a []value) (value, error) {
-		var v uint64
-		if n := a[1].(uint64); n < uint64(m.width()) {
-			v = op(a[0].(uint64), uint(n))
-		}
-		return m.number(a[2], v)
-	}
+func (m *machine) opMultiply(_ *frame, a []value) (value, error) {
+	return m.number(a[2], a[0].(uint64)*a[1].(uint64))
 }
 
-func leftBit(v uint64) uint64 { return uint64(bits.Len64(v)) }
+func (m *machine) opAnd(_ *frame, a []value) (value, error) {
+	return m.number(a[2], a[0].(uint64)&a[1].(uint64))
+}
+
+func (m *machine) opNand(_ *frame, a []value) (value, error) {
+	return m.number(a[2], ^(a[0].(uint64) & a[1].(uint64)))
+}
+
+func (m *machine) opOr(_ *frame, a []value) (value, error) {
+	return m.number(a[2], a[0].(uint64)|a[1].(uint64))
+}
+
+func (m *machine) opNor(_ *frame, a []value) (value, error) {
+	return m.number(a[2], ^(a[0].(uint64) | a[1].(uint64)))
+}
+
+func (m *machine) opXor(_ *frame, a []value) (value, error) {
+	return m.number(a[2], a[0].(uint64)^a[1].(uint64))
+}
+
+// count is the second operand of a shift: shifting by the width of an integer or more leaves nothing.
+func (m *machine) count(a []value) uint64 {
+	if n := a[1].(uint64); n < uint64(m.width()) {
+		return n
+	}
+	return 64
+}
+
+func (m *machine) opShiftLeft(_ *frame, a []value) (value, error) {
+	return m.number(a[2], a[0].(uint64)<<m.count(a))
+}
+
+func (m *machine) opShiftRight(_ *frame, a []value) (value, error) {
+	return m.number(a[2], a[0].(uint64)>>m.count(a))
+}
+
+func (m *machine) opNot(_ *frame, a []value) (value, error) {
+	return m.number(a[1], ^a[0].(uint64))
+}
+
+func (m *machine) opFindSetLeftBit(_ *frame, a []value) (value, error) {
+	return m.number(a[1], uint64(bits.Len64(a[0].(uint64))))
+}
+
+func (m *machine) opFindSetRightBit(_ *frame, a []value) (value, error) {
+	return m.number(a[1], rightBit(a[0].(uint64)))
+}
 
 func rightBit(v uint64) uint64 {
 	if v == 0 {
@@ -96,34 +132,47 @@ func (m *machine) opMod(_ *frame, a []value) (value, error) {
 	return m.result(a[2], a[0].(uint64)%a[1].(uint64))
 }
 
-// add is Increment and Decrement.
-func add(n uint64) runFunc {
-	return func(m *machine, _ *frame, a []value) (value, error) {
-		v, err := m.load(a[0].(*reference))
-		if err != nil {
-			return nil, err
-		}
-		i, err := m.toInteger(v)
-		if err != nil {
-			return nil, err
-		}
-		return m.number(a[0], i+n)
-	}
+func (m *machine) opIncrement(_ *frame, a []value) (value, error) { return m.add(a[0].(*reference), 1) }
+
+func (m *machine) opDecrement(_ *frame, a []value) (value, error) {
+	return m.add(a[0].(*reference), ^uint64(0))
 }
 
-func logical(op func(a, b bool) bool) runFunc {
-	return func(m *machine, _ *frame, a []value) (value, error) {
-		return m.truth(op(a[0].(uint64) != 0, a[1].(uint64) != 0)), nil
+func (m *machine) add(r *reference, n uint64) (value, error) {
+	v, err := m.load(r)
+	if err != nil {
+		return nil, err
 	}
+	i, err := m.toInteger(v)
+	if err != nil {
+		return nil, err
+	}
+	return m.number(r, i+n)
 }
 
-func (m *machine) opNot(_ *frame, a []value) (value, error) { return m.truth(a[0].(uint64) == 0), nil }
+func (m *machine) opLAnd(_ *frame, a []value) (value, error) {
+	return m.truth(a[0].(uint64) != 0 && a[1].(uint64) != 0), nil
+}
 
-func compared(op func(c int) bool) runFunc {
-	return func(m *machine, _ *frame, a []value) (value, error) {
-		c, err := m.compareValues(a[0], a[1])
-		return m.truth(err == nil && op(c)), err
-	}
+func (m *machine) opLOr(_ *frame, a []value) (value, error) {
+	return m.truth(a[0].(uint64) != 0 || a[1].(uint64) != 0), nil
+}
+
+func (m *machine) opLNot(_ *frame, a []value) (value, error) { return m.truth(a[0].(uint64) == 0), nil }
+
+func (m *machine) opLEqual(_ *frame, a []value) (value, error) {
+	c, err := m.compareValues(a[0], a[1])
+	return m.truth(c == 0), err
+}
+
+func (m *machine) opLGreater(_ *frame, a []value) (value, error) {
+	c, err := m.compareValues(a[0], a[1])
+	return m.truth(c > 0), err
+}
+
+func (m *machine) opLLess(_ *frame, a []value) (value, error) {
+	c, err := m.compareValues(a[0], a[1])
+	return m.truth(c < 0), err
 }
 
 // compareValues converts b to the type of a and compares as LEqual, LGreater and LLess do.

@@ -2,11 +2,14 @@ package acpi
 
 import "fmt"
 
-func jump(c control) runFunc {
-	return func(_ *machine, f *frame, _ []value) (value, error) {
-		f.control = c
-		return nil, nil
-	}
+func (m *machine) opBreak(f *frame, _ []value) (value, error) {
+	f.control = breaking
+	return nil, nil
+}
+
+func (m *machine) opContinue(f *frame, _ []value) (value, error) {
+	f.control = continuing
+	return nil, nil
 }
 
 func (m *machine) opReturn(f *frame, a []value) (value, error) {
@@ -125,7 +128,7 @@ func (m *machine) derefString(f *frame, s *blob) (value, error) {
 		return nil, err
 	}
 	if n == nil {
-		return nil, faultf(p, "%w", errNotFound)
+		return nil, &nameError{p, errNotFound}
 	}
 	return m.nodeValue(n)
 }

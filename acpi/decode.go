@@ -8,12 +8,20 @@ import (
 var (
 	errTruncated = errors.New("AML ends in the middle of a term")
 	errNotFound  = errors.New("not found")
+	errParent    = errors.New("nothing to define it in")
+	errDefined   = errors.New("defined already")
+	errNoName    = errors.New("no name for a new object")
 )
 
-// fault is an AML error about a name.
-func faultf(p namePath, format string, args ...any) error {
-	return fmt.Errorf("%s "+format, append([]any{p}, args...)...)
+// nameError is an error about a name. It is put into words only if somebody asks: a hostile table
+// makes thousands that nobody reads.
+type nameError struct {
+	path namePath
+	err  error
 }
+
+func (e *nameError) Error() string { return e.path.String() + ": " + e.err.Error() }
+func (e *nameError) Unwrap() error { return e.err }
 
 // control says how a list of terms goes on.
 type control uint8

@@ -20,7 +20,7 @@ func (m *machine) opAlias(f *frame, a []value) (value, error) {
 		return nil, err
 	}
 	if n == nil {
-		return nil, faultf(a[0].(namePath), "%w", errNotFound)
+		return nil, &nameError{a[0].(namePath), errNotFound}
 	}
 	_, err = m.create(f, a[1].(namePath), &alias{to: n})
 	return nil, err
@@ -37,35 +37,47 @@ func (m *machine) opScope(f *frame, a []value) (value, error) {
 		return nil, err
 	}
 	if n == nil {
-		return nil, faultf(p, "%w", errNotFound)
+		return nil, &nameError{p, errNotFound}
 	}
 	return nil, m.block(f, int(a[0].(uint64)), n)
 }
 
-// define makes an object that has no content.
-func define(k kind) runFunc {
-	return func(m *machine, f *frame, a []value) (value, error) {
-		_, err := m.create(f, a[0].(namePath), k)
-		return nil, err
-	}
+func (m *machine) opMutex(f *frame, a []value) (value, error) {
+	_, err := m.create(f, a[0].(namePath), kindMutex)
+	return nil, err
+}
+
+func (m *machine) opEvent(f *frame, a []value) (value, error) {
+	_, err := m.create(f, a[0].(namePath), kindEvent)
+	return nil, err
+}
+
+func (m *machine) opProcessor(f *frame, a []value) (value, error) {
+	return nil, m.container(f, a, kindProcessor, 6)
+}
+
+func (m *machine) opPower(f *frame, a []value) (value, error) {
+	return nil, m.container(f, a, kindPower, 3)
+}
+
+func (m *machine) opThermal(f *frame, a []value) (value, error) {
+	return nil, m.container(f, a, kindThermal, 0)
 }
 
 // container makes an object that holds others; skip is the number of bytes between its name and them.
-func container(k kind, skip int) runFunc {
-	return func(m *machine, f *frame, a []value) (value, error) {
-		p, err := f.namePath()
-		if err != nil {
-			return nil, err
-		}
-		if _, err := f.bytes(skip); err != nil {
-			return nil, err
-		}
-		n, err := m.create(f, p, k)
-		if err != nil {
-			return nil, err
-		}
-		return nil, m.block(f, int(a[0].(uint64)), n)
+func (m *machine) container(f *frame, a []value, k kind, skip int) error {
+	p, err := f.namePath()
+	if err != nil {
+		return err
 	}
+	if _, err := f.bytes(skip); err != nil {
+		return err
+	}
+	n, err := m.create(f, p, k)
+	if err != nil {
+		return err
+	}
+	return m.block(f, int(a[0].(uint64)), n)
 }
 
 // opDevice is a container that is remembered if it is there to stay.

@@ -12,6 +12,7 @@ type machine struct {
 	narrow  bool // integers have 32 bits
 	root    *node
 	nodes   map[nodeKey]*node
+	slab    []node  // nodes not in use yet
 	devices []*node // in the order they were defined
 	stack   []value // operands of the operators being evaluated
 	memory  map[uint64]byte
@@ -208,7 +209,7 @@ func (m *machine) evalName(f *frame) (value, error) {
 		return nil, err
 	}
 	if n == nil {
-		return nil, faultf(p, "%w", errNotFound)
+		return nil, &nameError{p, errNotFound}
 	}
 	call, ok := n.value.(*method)
 	if !ok {

@@ -63,7 +63,7 @@ func (m *machine) opField(f *frame, a []value) (value, error) {
 		return nil, err
 	}
 	if n == nil {
-		return nil, faultf(p, "%w", errNotFound)
+		return nil, &nameError{p, errNotFound}
 	}
 	r, ok := n.value.(*region)
 	if !ok {
@@ -350,20 +350,22 @@ func fillBits(dst []byte, to, n uint64, data []byte) {
 	}
 }
 
-// createField makes the operators that cut an integer out of a buffer; all but the bit field count
-// their place in bytes.
-func createField(length uint64) runFunc {
-	unit := uint64(8)
-	if length == 1 {
-		unit = 1
-	}
-	return func(m *machine, f *frame, a []value) (value, error) {
-		at := a[1].(uint64)
-		if at > heapBytes<<8 {
-			return nil, errIndex
-		}
-		return m.newBufferField(f, a[0], at*unit, length, a[2].(namePath), false)
-	}
+func (m *machine) opCreateBit(f *frame, a []value) (value, error) {
+	return m.newBufferField(f, a[0], a[1].(uint64), 1, a[2].(namePath), false)
+}
+
+func (m *machine) opCreateByte(f *frame, a []value) (value, error) { return m.cut(f, a, 8) }
+
+func (m *machine) opCreateWord(f *frame, a []value) (value, error) { return m.cut(f, a, 16) }
+
+func (m *machine) opCreateDWord(f *frame, a []value) (value, error) { return m.cut(f, a, 32) }
+
+func (m *machine) opCreateQWord(f *frame, a []value) (value, error) { return m.cut(f, a, 64) }
+
+// cut makes an integer out of a buffer, whose place is counted in bytes.
+func (m *machine) cut(f *frame, a []value, length uint64) (value, error) {
+	at := min(a[1].(uint64), 1<<60) // beyond any buffer, and no overflow
+	return m.newBufferField(f, a[0], at*8, length, a[2].(namePath), false)
 }
 
 func (m *machine) opCreateField(f *frame, a []value) (value, error) {

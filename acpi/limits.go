@@ -16,8 +16,8 @@ const (
 	loadStepsPerByte = 1
 	// evalSteps bounds all evaluations after loading together, callSteps each of them, so that one
 	// device's endless method does not hide the next device.
-	evalSteps = 16 << 10
-	callSteps = 6 << 10
+	evalSteps = 8 << 10
+	callSteps = 4 << 10
 	// heapBytes and heapPerByte bound everything allocated while interpreting, counted when allocated
 	// and never given back.
 	heapBytes   = 512 << 10

@@ -140,7 +140,7 @@ func follow(n *node) *node {
 // searched for upwards when they are defined.
 func (m *machine) create(f *frame, p namePath, v value) (*node, error) {
 	if len(p.segments) == 0 {
-		return nil, faultf(p, "is no name for a new object")
+		return nil, &nameError{p, errNoName}
 	}
 	last := len(p.segments) - 4
 	parent := m.start(f.scope, p)
@@ -151,7 +151,7 @@ func (m *machine) create(f *frame, p namePath, v value) (*node, error) {
 		return nil, err
 	}
 	if parent == nil {
-		return nil, faultf(p, "has no parent: %w", errNotFound)
+		return nil, &nameError{p, errParent}
 	}
 	return m.addNode(f, parent, segment(p.segments[last:]), v)
 }
@@ -159,7 +159,7 @@ func (m *machine) create(f *frame, p namePath, v value) (*node, error) {
 func (m *machine) addNode(f *frame, parent *node, name segment, v value) (*node, error) {
 	key := nodeKey{parent, name}
 	if _, ok := m.nodes[key]; ok {
-		return nil, faultf(namePath{segments: name[:]}, "is defined already in %s", parent.path())
+		return nil, &nameError{namePath{segments: name[:]}, errDefined}
 	}
 	if err := m.alloc(nodeSize); err != nil {
 		return nil, err
@@ -167,7 +167,12 @@ func (m *machine) addNode(f *frame, parent *node, name segment, v value) (*node,
 	if parent.depth == maxDepth {
 		return nil, errDepth
 	}
-	n := &node{name: name, table: f.table, depth: parent.depth + 1, parent: parent, value: v}
+	if len(m.slab) == 0 {
+		m.slab = make([]node, 32)
+	}
+	n := &m.slab[0]
+	m.slab = m.slab[1:]
+	*n = node{name: name, table: f.table, depth: parent.depth + 1, parent: parent, value: v}
 	m.nodes[key] = n
 	if !f.module {
 		f.created = append(f.created, n)

@@ -35,7 +35,7 @@ type operator struct {
 }
 
 // lookupOperator is the table. It is a switch, not a map: the functions in it reach back to it, and
-// nothing has to be built before main runs.
+// nothing has to be built before main runs. No row is a closure: looking one up allocates nothing.
 func lookupOperator(code uint16) (operator, bool) {
 	op := basicOperator(code)
 	if op.run == nil {
@@ -47,11 +47,11 @@ func lookupOperator(code uint16) (operator, bool) {
 func basicOperator(code uint16) operator {
 	switch code {
 	case 0x00:
-		return operator{"Zero", "", constant(0)}
+		return operator{"Zero", "", (*machine).opZero}
 	case 0x01:
-		return operator{"One", "", constant(1)}
+		return operator{"One", "", (*machine).opOne}
 	case 0xff:
-		return operator{"Ones", "", constant(^uint64(0))}
+		return operator{"Ones", "", (*machine).opOnes}
 	case 0x0a:
 		return operator{"ByteConst", "1", literal}
 	case 0x0b:
@@ -93,9 +93,9 @@ func basicOperator(code uint16) operator {
 	case 0x8e:
 		return operator{"ObjectType", "r", (*machine).opObjectType}
 	case 0x9f:
-		return operator{"Continue", "", jump(continuing)}
+		return operator{"Continue", "", (*machine).opContinue}
 	case 0xa5:
-		return operator{"Break", "", jump(breaking)}
+		return operator{"Break", "", (*machine).opBreak}
 	case 0xa0:
 		return operator{"If", "P", (*machine).opIf}
 	case opElse:
@@ -111,15 +111,15 @@ func basicOperator(code uint16) operator {
 	case 0x86:
 		return operator{"Notify", "si", nothing}
 	case 0x8a:
-		return operator{"CreateDWordField", "viN", createField(32)}
+		return operator{"CreateDWordField", "viN", (*machine).opCreateDWord}
 	case 0x8b:
-		return operator{"CreateWordField", "viN", createField(16)}
+		return operator{"CreateWordField", "viN", (*machine).opCreateWord}
 	case 0x8c:
-		return operator{"CreateByteField", "viN", createField(8)}
+		return operator{"CreateByteField", "viN", (*machine).opCreateByte}
 	case 0x8d:
-		return operator{"CreateBitField", "viN", createField(1)}
+		return operator{"CreateBitField", "viN", (*machine).opCreateBit}
 	case 0x8f:
-		return operator{"CreateQWordField", "viN", createField(64)}
+		return operator{"CreateQWordField", "viN", (*machine).opCreateQWord}
 	}
 	return mathOperator(code)
 }
@@ -127,51 +127,51 @@ func basicOperator(code uint16) operator {
 func mathOperator(code uint16) operator {
 	switch code {
 	case 0x72:
-		return operator{"Add", "iit", binary2(func(a, b uint64) uint64 { return a + b })}
+		return operator{"Add", "iit", (*machine).opAdd}
 	case 0x74:
-		return operator{"Subtract", "iit", binary2(func(a, b uint64) uint64 { return a - b })}
+		return operator{"Subtract", "iit", (*machine).opSubtract}
 	case 0x77:
-		return operator{"Multiply", "iit", binary2(func(a, b uint64) uint64 { return a * b })}
+		return operator{"Multiply", "iit", (*machine).opMultiply}
 	case 0x7b:
-		return operator{"And", "iit", binary2(func(a, b uint64) uint64 { return a & b })}
+		return operator{"And", "iit", (*machine).opAnd}
 	case 0x7c:
-		return operator{"Nand", "iit", binary2(func(a, b uint64) uint64 { return ^(a & b) })}
+		return operator{"Nand", "iit", (*machine).opNand}
 	case 0x7d:
-		return operator{"Or", "iit", binary2(func(a, b uint64) uint64 { return a | b })}
+		return operator{"Or", "iit", (*machine).opOr}
 	case 0x7e:
-		return operator{"Nor", "iit", binary2(func(a, b uint64) uint64 { return ^(a | b) })}
+		return operator{"Nor", "iit", (*machine).opNor}
 	case 0x7f:
-		return operator{"Xor", "iit", binary2(func(a, b uint64) uint64 { return a ^ b })}
+		return operator{"Xor", "iit", (*machine).opXor}
 	case 0x79:
-		return operator{"ShiftLeft", "iit", shift(func(a uint64, n uint) uint64 { return a << n })}
+		return operator{"ShiftLeft", "iit", (*machine).opShiftLeft}
 	case 0x7a:
-		return operator{"ShiftRight", "iit", shift(func(a uint64, n uint) uint64 { return a >> n })}
+		return operator{"ShiftRight", "iit", (*machine).opShiftRight}
 	case 0x78:
 		return operator{"Divide", "iitt", (*machine).opDivide}
 	case 0x85:
 		return operator{"Mod", "iit", (*machine).opMod}
 	case 0x80:
-		return operator{"Not", "it", unary(func(a uint64) uint64 { return ^a })}
+		return operator{"Not", "it", (*machine).opNot}
 	case 0x81:
-		return operator{"FindSetLeftBit", "it", unary(leftBit)}
+		return operator{"FindSetLeftBit", "it", (*machine).opFindSetLeftBit}
 	case 0x82:
-		return operator{"FindSetRightBit", "it", unary(rightBit)}
+		return operator{"FindSetRightBit", "it", (*machine).opFindSetRightBit}
 	case 0x75:
-		return operator{"Increment", "s", add(1)}
+		return operator{"Increment", "s", (*machine).opIncrement}
 	case 0x76:
-		return operator{"Decrement", "s", add(^uint64(0))}
+		return operator{"Decrement", "s", (*machine).opDecrement}
 	case 0x90:
-		return operator{"LAnd", "ii", logical(func(a, b bool) bool { return a && b })}
+		return operator{"LAnd", "ii", (*machine).opLAnd}
 	case 0x91:
-		return operator{"LOr", "ii", logical(func(a, b bool) bool { return a || b })}
+		return operator{"LOr", "ii", (*machine).opLOr}
 	case 0x92:
-		return operator{"LNot", "i", (*machine).opNot}
+		return operator{"LNot", "i", (*machine).opLNot}
 	case 0x93:
-		return operator{"LEqual", "vv", compared(func(c int) bool { return c == 0 })}
+		return operator{"LEqual", "vv", (*machine).opLEqual}
 	case 0x94:
-		return operator{"LGreater", "vv", compared(func(c int) bool { return c > 0 })}
+		return operator{"LGreater", "vv", (*machine).opLGreater}
 	case 0x95:
-		return operator{"LLess", "vv", compared(func(c int) bool { return c < 0 })}
+		return operator{"LLess", "vv", (*machine).opLLess}
 	case 0x89:
 		return operator{"Match", "v1i1ii", (*machine).opMatch}
 	case 0x73:
@@ -199,9 +199,9 @@ func mathOperator(code uint16) operator {
 func extendedOperator(code uint16) operator {
 	switch code {
 	case 0x5b01:
-		return operator{"Mutex", "N1", define(kindMutex)}
+		return operator{"Mutex", "N1", (*machine).opMutex}
 	case 0x5b02:
-		return operator{"Event", "N", define(kindEvent)}
+		return operator{"Event", "N", (*machine).opEvent}
 	case 0x5b12:
 		return operator{"CondRefOf", "ct", (*machine).opCondRefOf}
 	case 0x5b13:
@@ -217,9 +217,9 @@ func extendedOperator(code uint16) operator {
 	case 0x5b22:
 		return operator{"Sleep", "i", nothing}
 	case 0x5b23:
-		return operator{"Acquire", "s2", constant(0)}
+		return operator{"Acquire", "s2", (*machine).opZero}
 	case 0x5b25:
-		return operator{"Wait", "si", constant(0)}
+		return operator{"Wait", "si", (*machine).opZero}
 	case 0x5b24:
 		return operator{"Signal", "s", nothing}
 	case 0x5b26:
@@ -231,7 +231,7 @@ func extendedOperator(code uint16) operator {
 	case 0x5b29:
 		return operator{"ToBCD", "it", (*machine).opToBCD}
 	case 0x5b30:
-		return operator{"Revision", "", constant(amlRevision)}
+		return operator{"Revision", "", (*machine).opRevision}
 	case opDebug:
 		return operator{"Debug", "", unsupported}
 	case 0x5b32:
@@ -245,11 +245,11 @@ func extendedOperator(code uint16) operator {
 	case 0x5b82:
 		return operator{"Device", "P", (*machine).opDevice}
 	case 0x5b83:
-		return operator{"Processor", "P", container(kindProcessor, 6)}
+		return operator{"Processor", "P", (*machine).opProcessor}
 	case 0x5b84:
-		return operator{"PowerResource", "P", container(kindPower, 3)}
+		return operator{"PowerResource", "P", (*machine).opPower}
 	case 0x5b85:
-		return operator{"ThermalZone", "P", container(kindThermal, 0)}
+		return operator{"ThermalZone", "P", (*machine).opThermal}
 	case 0x5b86:
 		return operator{"IndexField", "P", (*machine).opIndexField}
 	case 0x5b87:

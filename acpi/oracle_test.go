@@ -194,15 +194,22 @@ var (
 // askACPICA lets acpiexec evaluate all paths of a sample, one after the other in one namespace.
 func askACPICA(t *testing.T, acpiexec string, s *sample) map[string]string {
 	t.Helper()
+	var files []string
+	for _, name := range append(s.with, s.name) {
+		files = append(files, filepath.Join("testdata", name+".aml"))
+	}
+	return askFiles(t, acpiexec, s, files)
+}
+
+// askFiles is askACPICA for tables in any files.
+func askFiles(t *testing.T, acpiexec string, s *sample, files []string) map[string]string {
+	t.Helper()
 	var commands []string
 	for _, path := range s.evaluate {
 		commands = append(commands, "evaluate "+path)
 	}
 	args := []string{"-dr", "-to", "1", "-fv", fmt.Sprint(s.fill), "-b", strings.Join(commands, ";")}
-	for _, name := range append(s.with, s.name) {
-		args = append(args, filepath.Join("testdata", name+".aml"))
-	}
-	out, err := exec.Command(acpiexec, args...).Output()
+	out, err := exec.Command(acpiexec, append(args, files...)...).Output()
 	if err != nil {
 		t.Fatalf("acpiexec %s: %v", s.name, err)
 	}

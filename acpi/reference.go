@@ -95,7 +95,7 @@ func (m *machine) existing(f *frame) (*reference, error) {
 	if err == nil && r == nil {
 		f.pos = start
 		p, _ := f.namePath()
-		return nil, faultf(p, "%w", errNotFound)
+		return nil, &nameError{p, errNotFound}
 	}
 	return r, err
 }
@@ -143,7 +143,7 @@ func (m *machine) resolve(v *namePathIn) (value, error) {
 		return nil, err
 	}
 	if n == nil {
-		return nil, faultf(v.path, "%w", errNotFound)
+		return nil, &nameError{v.path, errNotFound}
 	}
 	if _, ok := n.value.(*method); ok {
 		return n, nil
@@ -155,7 +155,7 @@ func (m *machine) resolve(v *namePathIn) (value, error) {
 func (m *machine) nodeValue(n *node) (value, error) {
 	switch v := n.value.(type) {
 	case nil:
-		return nil, faultf(namePath{segments: n.name[:]}, "%w", errUninitialized)
+		return nil, &nameError{namePath{segments: n.name[:]}, errUninitialized}
 	case *field:
 		return m.readField(v)
 	case *bufferField:
@@ -242,7 +242,7 @@ func (m *machine) storeNode(n *node, v value) (err error) {
 		}
 		n.value, err = m.copyValue(v)
 	default:
-		return faultf(namePath{segments: n.name[:]}, "%w", errTarget)
+		return &nameError{namePath{segments: n.name[:]}, errTarget}
 	}
 	return err
 }
