@@ -20,16 +20,9 @@ const unlimited = 1 << 50
 // With MapMemory the guest's memory goes to path + ".memory".
 func (vm *VM) Snapshot(ctx context.Context, path string) error {
 	if err := vm.snapshot(ctx, path); err != nil {
-		return fmt.Errorf("snapshot %s: %w", path, vm.blameIfGone(err))
+		return fmt.Errorf("snapshot %s: %w", path, vm.blame(err))
 	}
 	return nil
-}
-
-func (vm *VM) blameIfGone(err error) error {
-	if vm.gone() {
-		return vm.blame(err)
-	}
-	return err
 }
 
 func (vm *VM) snapshot(ctx context.Context, path string) error {

@@ -194,9 +194,9 @@ func (vm *VM) gone() bool {
 }
 
 // blame adds QEMU's last words to an error if QEMU is gone, and waits a moment for it to go if its
-// monitor is closed.
+// monitor is closed already.
 func (vm *VM) blame(err error) error {
-	if vm.cmd == nil || vm.cmd.Process == nil {
+	if vm.cmd == nil || vm.cmd.Process == nil || vm.qmp != nil && !vm.gone() {
 		return err
 	}
 	select {
