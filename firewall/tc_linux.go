@@ -21,10 +21,13 @@ type tc struct {
 }
 
 // Our filters' identity on a link: the first in order, under a handle of ours.
+// The name tells whoever removes them, another process perhaps, whether the
+// qdisc they are in came with them.
 const (
-	tcPriority = 1
-	tcHandle   = 0x726f7573 // "rous"
-	tcName     = "rouse"
+	tcPriority  = 1
+	tcHandle    = 0x726f7573 // "rous"
+	tcName      = "rouse"
+	tcNameQdisc = "rouse+clsact"
 )
 
 // include/uapi/linux/pkt_sched.h, rtnetlink.h and pkt_cls.h.
@@ -217,9 +220,13 @@ func (c *tc) addFilter(l link, direction int) error {
 	flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_ACK | unix.NLM_F_CREATE)
 	e.message(unix.RTM_NEWTFILTER, flags, seq, filterHead(l.index, direction))
 	e.str(tcaKind, "bpf")
+	name := tcName
+	if c.made[l.index] {
+		name = tcNameQdisc
+	}
 	e.nest(tcaOptions, func() {
 		e.u32(tcaBPFFD, uint32(c.valve.progs[direction].fd))
-		e.str(tcaBPFName, tcName)
+		e.str(tcaBPFName, name)
 		e.u32(tcaBPFFlags, directAction)
 	})
 	return c.sock.transact(e.finish(), seq)
@@ -329,6 +336,9 @@ func (c *tc) filterID(l link, direction int) (uint32, error) {
 		flags := attribute(options, tcaBPFFlags)
 		if b := attribute(options, tcaBPFID); len(b) == 4 && len(flags) == 4 && flags[0]|flags[3] == directAction {
 			id = binary.NativeEndian.Uint32(b)
+		}
+		if cString(attribute(options, tcaBPFName)) == tcNameQdisc {
+			c.made[l.index] = true
 		}
 		return nil
 	})
