@@ -28,6 +28,7 @@ type fake struct {
 	ackAfter     time.Duration
 	busy         []int // sockets busy at each look; the last value stays
 	looks        int
+	working      int // a service computes until that many looks were taken
 	trace        []string
 	errs         map[string][]error // by step; one is used up at each call
 	on           map[string]func()  // called at the step, without the lock
@@ -114,7 +115,12 @@ func (f *fake) Sever(context.Context) (int, error) {
 
 func (f *fake) BeforeSnapshot(context.Context) (any, error) { return nil, f.step("before") }
 func (f *fake) AfterRestore(context.Context) (any, error)   { return nil, f.step("after") }
-func (f *fake) Settle(context.Context) error                { return f.step("settle") }
+func (f *fake) Resting() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.looks >= f.working, nil
+}
+func (f *fake) Settle(context.Context) error { return f.step("settle") }
 
 func (f *fake) Freeze(context.Context) error {
 	err := f.step("freeze")

@@ -83,7 +83,7 @@ func TestReleaseOfACloneAdjusts(t *testing.T) {
 
 func TestUncontrolledSnapshot(t *testing.T) {
 	run(t, nil, func(t *testing.T, f *fake, m *Machine) {
-		time.Sleep(time.Second)
+		time.Sleep(time.Second + slowLook/2) // between two looks
 		f.clone("B")
 		reach(t, m, Adjusting)
 		reach(t, m, Running)
@@ -219,6 +219,21 @@ func TestPausesAreWaitedOut(t *testing.T) {
 			t.Errorf("%d drains", n)
 		}
 	})
+}
+
+// Empty queues of a service that is still computing are no end of the drain; one that computes for ever
+// is left to the phase settle, which names it.
+func TestDrainWaitsForWork(t *testing.T) {
+	for _, working := range []int{100, 1 << 30} {
+		run(t, func(f *fake, _ *Options) { f.working = working }, func(t *testing.T, f *fake, m *Machine) {
+			if _, err := m.Quiesce(t.Context(), QuiesceOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if min(working, 50) > f.looks {
+				t.Errorf("drained after %d looks while a service computed", f.looks)
+			}
+		})
+	}
 }
 
 func TestMuteWatcherHolds(t *testing.T) {

@@ -67,6 +67,8 @@ type Services interface {
 	BeforeSnapshot(context.Context) (detail any, err error)
 	AfterRestore(context.Context) (detail any, err error)
 	Settle(context.Context) error
+	// Resting takes one look: whether every thread is asleep in a system call that waits.
+	Resting() (bool, error)
 	Freeze(context.Context) error
 	// Thaw of services that are not frozen does nothing.
 	Thaw(context.Context) error

@@ -167,7 +167,8 @@ func (m *Machine) drain(ctx context.Context, r *Report, job *quiesceJob, deadlin
 
 // untilEmpty looks at once, then ever more rarely, so that an idle machine does not wait and a busy one
 // is not slowed by our looking. One empty look proves little: the kernel walks its tables one after the
-// other while services move bytes between them.
+// other while services move bytes between them, and a service that computes its answer holds it in no
+// queue at all. So the services have to rest, too, and more than once.
 func (m *Machine) untilEmpty(ctx context.Context, deadline time.Time, quiet int) (looks int, busy []Leftover, err error) {
 	pause, empty := fastLook, 0
 	for {
@@ -176,7 +177,11 @@ func (m *Machine) untilEmpty(ctx context.Context, deadline time.Time, quiet int)
 		if err != nil {
 			return looks, busy, err
 		}
-		if empty++; len(busy) > 0 {
+		rest, err := m.parts.Services.Resting()
+		if err != nil {
+			return looks, busy, err
+		}
+		if empty++; len(busy) > 0 || !rest {
 			empty = 0
 		}
 		late := !time.Now().Before(deadline)

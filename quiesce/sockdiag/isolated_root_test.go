@@ -370,3 +370,36 @@ func serveUnix(path string) error {
 	}()
 	return nil
 }
+
+// TestVsockLoopback: real bytes, where the kernel has the vsock_loopback transport.
+func TestVsockLoopback(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Skipf("kernel without CONFIG_VSOCKETS: %v", err)
+	}
+	l, c := own(t, fd), newSock(t, unix.AF_VSOCK, unix.SOCK_STREAM, 0)
+	l.must(unix.Bind(l.fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: 5005}))
+	l.must(unix.Listen(l.fd, 1))
+	ins := inspect(t, Options{Vsock: true})
+	untilIdle(t, ins)
+	if err := unix.Connect(c.fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_LOCAL, Port: 5005}); err != nil {
+		t.Skipf("kernel without the vsock_loopback module: %v", err)
+	}
+	if s := untilOne(t, ins, "vsock", "LISTEN", whyAccept); s.PID != os.Getpid() || s.Queued != 1 {
+		t.Errorf("%+v", s)
+	}
+	server := l.accept()
+	untilIdle(t, ins)
+	c.write("12345")
+	s := untilOne(t, ins, "vsock", "ESTABLISHED", whyUnread)
+	if s.Unread != 5 || s.Local != "1:5005" || s.PID != os.Getpid() || !strings.HasPrefix(s.Remote, "1:") {
+		t.Errorf("%+v", s)
+	}
+	server.readAll(5)
+	untilIdle(t, ins)
+	c.close()
+	untilIdle(t, ins) // an unread end is no byte
+}
