@@ -3,25 +3,30 @@ package rootfs
 import (
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"rouse/rootfs/rtnl"
 )
 
 // Announce tells all neighbours which MAC this machine's addresses have now: one gratuitous ARP for each IPv4 address
 // and one unsolicited neighbour advertisement for each IPv6 address, on every Ethernet link that is up. Call it
-// when the gate is open. They are raw frames: they need AF_PACKET (CONFIG_PACKET, module af_packet), and
+// when the gate is open. A link that is up without a carrier is an error, as the kernel would drop the frames unsaid. They are raw frames: they need AF_PACKET (CONFIG_PACKET, module af_packet), and
 // go out whatever netfilter thinks of them. All are tried; the errors are joined.
 func Announce() error {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	c, err := rtnl.Dial(0)
 	if err != nil {
-		return fmt.Errorf("announce: netlink: %w", err)
+		return fmt.Errorf("announce: %w", err)
 	}
-	defer h.Close()
-	links, err := h.LinkList()
+	defer c.Close()
+	links, err := c.Links()
 	if err != nil {
-		return fmt.Errorf("announce: list links: %w", err)
+		return fmt.Errorf("announce: %w", err)
+	}
+	addresses, err := c.Addresses(0)
+	if err != nil {
+		return fmt.Errorf("announce: %w", err)
 	}
 	// Protocol 0: the socket receives nothing, so no packet is ever queued on it.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
@@ -34,43 +39,38 @@ func Announce() error {
 	defer unix.Close(fd)
 	var errs []error
 	for _, l := range links {
-		a := l.Attrs()
-		if a.Flags&net.FlagUp == 0 || a.EncapType != "ether" || len(a.HardwareAddr) != 6 {
-			continue
+		if l.Up && l.Ethernet && len(l.MAC) == 6 {
+			errs = append(errs, announceLink(fd, l, addresses))
 		}
-		errs = append(errs, announceLink(h, fd, l))
 	}
 	return errors.Join(errs...)
 }
 
-func announceLink(h *netlink.Handle, fd int, l netlink.Link) error {
-	addresses, err := h.AddrList(l, netlink.FAMILY_ALL)
-	if err != nil {
-		return fmt.Errorf("announce: %s: list addresses: %w", l.Attrs().Name, err)
+func announceLink(fd int, l rtnl.Link, addresses []rtnl.Address) error {
+	if !l.Running {
+		return fmt.Errorf("announce: %s: it has no carrier, so nobody would hear", l.Name)
 	}
-	mac := hardware(l.Attrs().HardwareAddr)
 	var errs []error
 	for _, a := range addresses {
 		// A tentative address is not ours yet (RFC 4862, section 5.4): the kernel will speak up for it itself.
-		if a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 {
+		if a.Index != l.Index || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 {
 			continue
 		}
-		if err := announceAddress(fd, l.Attrs().Index, mac, a); err != nil {
-			errs = append(errs, fmt.Errorf("announce: %s: %s: %w", l.Attrs().Name, a.IP, err))
+		if err := announceAddress(fd, l, a.Prefix.Addr()); err != nil {
+			errs = append(errs, fmt.Errorf("announce: %s: %s: %w", l.Name, a.Prefix.Addr(), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func announceAddress(fd, index int, mac hardware, a netlink.Addr) error {
-	ip := prefixOf(a.IPNet).Addr()
+func announceAddress(fd int, l rtnl.Link, ip netip.Addr) error {
 	var frame []byte
 	if ip.Is4() {
-		frame = gratuitousARP(mac, ip)
+		frame = gratuitousARP(hardware(l.MAC), ip)
 	} else {
-		frame = unsolicitedNA(mac, ip)
+		frame = unsolicitedNA(hardware(l.MAC), ip)
 	}
-	to := &unix.SockaddrLinklayer{Ifindex: index, Halen: 6}
+	to := &unix.SockaddrLinklayer{Ifindex: l.Index, Halen: 6}
 	copy(to.Addr[:], frame[:6])
 	return unix.Sendto(fd, frame, 0, to)
 }

@@ -2,10 +2,12 @@ package rootfs
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
+
+	"rouse/rootfs/rtnl"
 )
 
 // Interface is how one NIC is to be set up. The zero value means: bring the first NIC up.
@@ -13,7 +15,7 @@ type Interface struct {
 	// Name finds the NIC if MAC is empty; "" or "first" is the first real one (else the first Ethernet-like one) by
 	// index. If MAC is given as well, the NIC found by it is renamed to Name.
 	Name string
-	// MAC finds the NIC by its present hardware address, in any form that net.ParseMAC takes.
+	// MAC finds the NIC by its present hardware address, with colons or dashes.
 	MAC string
 	// SetMAC, if not empty, becomes its hardware address: a clone must not keep its twin's.
 	SetMAC string
@@ -121,19 +123,24 @@ func (i Interface) covers(gateway netip.Addr) bool {
 	return false
 }
 
-// parseMAC returns nil for "". Only Ethernet's six bytes are accepted.
-func parseMAC(text string) (net.HardwareAddr, error) {
+// parseMAC returns nil for "". Only Ethernet's six bytes are accepted, with colons or dashes.
+func parseMAC(text string) ([]byte, error) {
 	if text == "" {
 		return nil, nil
 	}
-	m, err := net.ParseMAC(text)
-	if err != nil {
-		return nil, err
+	b, err := hex.DecodeString(strings.NewReplacer(":", "", "-", "").Replace(text))
+	if err != nil || len(b) != 6 || len(text) != 17 || strings.Count(text, ":") != 5 && strings.Count(text, "-") != 5 {
+		return nil, fmt.Errorf("%q is no MAC", text)
 	}
-	if len(m) != 6 {
-		return nil, fmt.Errorf("%s has %d bytes", text, len(m))
+	return b, nil
+}
+
+func macText(mac []byte) string {
+	parts := make([]string, len(mac))
+	for n := range mac {
+		parts[n] = hex.EncodeToString(mac[n : n+1])
 	}
-	return m, nil
+	return strings.Join(parts, ":")
 }
 
 // linkLocalOf is the address that the kernel gives a link by default (RFC 4291, appendix A, modified EUI-64).
@@ -141,32 +148,22 @@ func linkLocalOf(mac [6]byte) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}), 64)
 }
 
-// link is what the choice of a NIC looks at.
-type link struct {
-	name     string
-	index    int
-	mac      net.HardwareAddr
-	loopback bool
-	physical bool // made by a driver for hardware, not by somebody's netlink request
-	ethernet bool
-}
-
 // pick returns the place in links of the NIC that i asks for, or -1. links are in order of their index.
-func (i Interface) pick(links []link) int {
+func (i Interface) pick(links []rtnl.Link) int {
 	mac, _ := parseMAC(i.MAC) // validated
 	first := -1
 	for n, l := range links {
 		switch {
 		case mac != nil:
-			if bytes.Equal(mac, l.mac) && !l.loopback {
+			if bytes.Equal(mac, l.MAC) && !l.Loopback {
 				return n
 			}
 		case i.Name != "" && i.Name != "first":
-			if l.name == i.Name {
+			if l.Name == i.Name {
 				return n
 			}
-		case l.loopback || !l.ethernet:
-		case l.physical:
+		case l.Loopback || !l.Ethernet:
+		case l.Kind == "": // made by a driver for hardware, not by somebody's netlink request
 			return n
 		case first < 0:
 			first = n

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"rouse/rootfs/rtnl"
 )
 
 func TestParseCmdline(t *testing.T) {
@@ -113,8 +115,8 @@ func FuzzParseIP(f *testing.F) {
 }
 
 func TestPick(t *testing.T) {
-	links := []link{{name: "lo", loopback: true, ethernet: true}, {name: "sit0"}, {name: "veth0", ethernet: true, mac: []byte{2, 0, 0, 0, 0, 1}},
-		{name: "eth0", ethernet: true, physical: true, mac: []byte{2, 0, 0, 0, 0, 2}}}
+	links := []rtnl.Link{{Name: "lo", Loopback: true}, {Name: "sit0", Kind: "sit"}, {Name: "veth0", Kind: "veth", Ethernet: true, MAC: []byte{2, 0, 0, 0, 0, 1}},
+		{Name: "eth0", Ethernet: true, MAC: []byte{2, 0, 0, 0, 0, 2}}}
 	for _, c := range []struct {
 		name string
 		i    Interface

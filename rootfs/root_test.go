@@ -14,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"rouse/rootfs/rtnl"
 )
 
 // unshare gives the test's thread namespaces of its own. The thread is never unlocked, so it dies with the test's goroutine
@@ -57,7 +59,7 @@ func state(t *testing.T, name string) (l netlink.Link, addresses []netlink.Addr,
 
 func hasAddress(list []netlink.Addr, p string) *netlink.Addr {
 	for n, a := range list {
-		if prefixOf(a.IPNet) == netip.MustParsePrefix(p) {
+		if ones, _ := a.Mask.Size(); a.IP.Equal(netip.MustParsePrefix(p).Addr().AsSlice()) && ones == netip.MustParsePrefix(p).Bits() {
 			return &list[n]
 		}
 	}
@@ -122,11 +124,11 @@ func TestConfigureNetwork(t *testing.T) {
 // A NIC that appears only after the wait began is taken.
 func TestLateNIC(t *testing.T) {
 	unshare(t, unix.CLONE_NEWNET)
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	h, err := rtnl.Dial(0)
 	must(t, err)
 	defer h.Close()
 	type result struct {
-		l   netlink.Link
+		l   rtnl.Link
 		err error
 	}
 	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -147,7 +149,7 @@ func TestLateNIC(t *testing.T) {
 	}()
 	<-started
 	pair(t, "late0", "peer0")
-	if r := <-done; r.err != nil || r.l.Attrs().Name != "late0" {
+	if r := <-done; r.err != nil || r.l.Name != "late0" {
 		t.Errorf("%v, %v", r.l, r.err)
 	}
 }
@@ -155,7 +157,7 @@ func TestLateNIC(t *testing.T) {
 func TestNoSuchNIC(t *testing.T) {
 	unshare(t, unix.CLONE_NEWNET)
 	pair(t, "up0", "peer0")
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	h, err := rtnl.Dial(0)
 	must(t, err)
 	defer h.Close()
 	_, err = waitLink(h, Interface{Name: "eth7"}, time.Millisecond)
@@ -196,6 +198,7 @@ func TestAnnounceMovesNeighbours(t *testing.T) {
 	defer close(done)
 	must(t, netlink.NeighSubscribeWithOptions(updates, done, netlink.NeighSubscribeOptions{ListExisting: true}))
 	must(t, unix.Setns(guest, unix.CLONE_NEWNET))
+	waitRunning(t, "eth0")
 	must(t, Announce())
 
 	want := map[string]bool{"192.0.2.10": true, "2001:db8::10": true}
@@ -210,6 +213,26 @@ func TestAnnounceMovesNeighbours(t *testing.T) {
 			t.Fatalf("neighbours still have the twin's MAC for %v", want)
 		}
 	}
+}
+
+// waitRunning waits until the kernel has noticed, in its own time, that a pair's both ends are up.
+func waitRunning(t *testing.T, name string) {
+	t.Helper()
+	events, err := rtnl.Dial(rtnl.LinkEvents)
+	must(t, err)
+	defer events.Close()
+	c, err := rtnl.Dial(0)
+	must(t, err)
+	defer c.Close()
+	for range 1000 {
+		links, err := c.Links()
+		must(t, err)
+		if slices.ContainsFunc(links, func(l rtnl.Link) bool { return l.Name == name && l.Running }) {
+			return
+		}
+		must(t, events.WaitEvent(time.Second))
+	}
+	t.Fatalf("%s does not run", name)
 }
 
 func TestMountAll(t *testing.T) {
