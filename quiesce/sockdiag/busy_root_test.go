@@ -211,6 +211,9 @@ func TestMPTCP(t *testing.T) {
 	if err != nil {
 		t.Skipf("kernel without CONFIG_MPTCP: %v", err)
 	}
+	if withheld(ins, "mptcp") {
+		t.Skip("kernel without the mptcp_diag module (CONFIG_INET_MPTCP_DIAG)")
+	}
 	listener, client := own(t, l), newSock(t, unix.AF_INET, unix.SOCK_STREAM, protoMPTCP)
 	at := listener.bindTo("127.0.0.1")
 	listener.must(unix.Listen(listener.fd, 1))

@@ -27,6 +27,9 @@ func (ins *Inspector) Destroy(ctx context.Context, sockets []Socket) (left []Soc
 	defer ins.mu.Unlock()
 	var ours []Socket
 	for _, s := range sockets {
+		if spent(s.state, s.Inode) && s.Cookie == 0 {
+			continue // not to be named, and nothing in it
+		}
 		if why := indestructible(&s); why != "" {
 			s.Reason = why
 			left = append(left, s)

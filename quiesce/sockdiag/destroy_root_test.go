@@ -97,7 +97,7 @@ func TestDestroyTCP(t *testing.T) {
 			t.Errorf("still there:\n%s", list(again))
 		}
 		for name, s := range map[string]*sock{"out": out, "in": in} {
-			if _, err := unix.Read(s.fd, make([]byte, 1)); !errors.Is(err, unix.ECONNABORTED) {
+			if _, err := unix.Read(s.fd, make([]byte, 1)); !errors.Is(err, unix.ECONNABORTED) && !withheld(ins, "tcp") {
 				t.Errorf("%s: read: %v", name, err)
 			}
 		}
@@ -167,6 +167,9 @@ func TestDestroyUDP(t *testing.T) {
 func TestDestroyEveryState(t *testing.T) {
 	eachOutside(t, func(t *testing.T, p *peerNs, near, far string) {
 		ins := inspect(t, Options{})
+		if withheld(ins, "tcp") {
+			t.Skip("kernel without the tcp_diag module (CONFIG_INET_TCP_DIAG): what no process has open cannot be destroyed")
+		}
 		server := tcpListener(t, near)
 		var stuck, closing, halfClosed, listener *sock
 		p.there(func() {
@@ -193,9 +196,7 @@ func TestDestroyEveryState(t *testing.T) {
 		first := tcpSock(t, far)
 		first.must(unix.Connect(first.fd, toSockaddr(listener.name())))
 		first.must(unix.Shutdown(first.fd, unix.SHUT_WR))
-		var peer *sock
-		p.there(func() { listener.accept().close(); peer = listener })
-		_ = peer
+		p.there(func() { listener.accept().close() })
 		want := map[string]int{"SYN_RECV": 1, "FIN_WAIT1": 1, "LAST_ACK": 1, "SYN_SENT": 1, "TIME_WAIT": 1}
 		until(t, ins, "in every state", func([]Socket) bool {
 			have := map[string]int{}
