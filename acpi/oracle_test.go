@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -152,14 +153,19 @@ func TestOracle(t *testing.T) {
 	acpiexec := tool(t, "acpiexec", "acpica-tools")
 	all := samples(t)
 	answers := make([]map[string]string, len(all))
-	t.Run("ask", func(t *testing.T) {
-		for i := range all {
-			t.Run(all[i].name, func(t *testing.T) {
-				t.Parallel() // acpiexec spends a second asleep
-				answers[i] = askACPICA(t, acpiexec, &all[i])
-			})
-		}
-	})
+	var wg sync.WaitGroup
+	running := make(chan struct{}, 16) // acpiexec spends a second asleep
+	for i := range all {
+		running <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-running }()
+			var err error
+			if answers[i], err = askACPICA(acpiexec, &all[i]); err != nil {
+				t.Errorf("%s: %v", all[i].name, err)
+			}
+		})
+	}
+	wg.Wait()
 	var record strings.Builder
 	for i, s := range all {
 		for _, path := range s.evaluate {
@@ -186,24 +192,17 @@ func TestOracle(t *testing.T) {
 	}
 }
 
-var (
-	evaluating = regexp.MustCompile(`^Evaluating (\S+)$`)
-	outcome    = regexp.MustCompile(`^(No object was returned|Evaluation of \S+ (returned|failed))`)
-)
-
 // askACPICA lets acpiexec evaluate all paths of a sample, one after the other in one namespace.
-func askACPICA(t *testing.T, acpiexec string, s *sample) map[string]string {
-	t.Helper()
+func askACPICA(acpiexec string, s *sample) (map[string]string, error) {
 	var files []string
 	for _, name := range append(s.with, s.name) {
 		files = append(files, filepath.Join("testdata", name+".aml"))
 	}
-	return askFiles(t, acpiexec, s, files)
+	return askFiles(acpiexec, s, files)
 }
 
 // askFiles is askACPICA for tables in any files.
-func askFiles(t *testing.T, acpiexec string, s *sample, files []string) map[string]string {
-	t.Helper()
+func askFiles(acpiexec string, s *sample, files []string) (map[string]string, error) {
 	var commands []string
 	for _, path := range s.evaluate {
 		commands = append(commands, "evaluate "+path)
@@ -211,14 +210,43 @@ func askFiles(t *testing.T, acpiexec string, s *sample, files []string) map[stri
 	args := []string{"-dr", "-to", "1", "-fv", fmt.Sprint(s.fill), "-b", strings.Join(commands, ";")}
 	out, err := exec.Command(acpiexec, append(args, files...)...).Output()
 	if err != nil {
-		t.Fatalf("acpiexec %s: %v", s.name, err)
+		return nil, fmt.Errorf("acpiexec: %w", err)
 	}
+	a := answer{lines: strings.Split(string(out), "\n")}
+	return a.values(), a.err
+}
+
+var (
+	evaluating = regexp.MustCompile(`^Evaluating (\S+)$`)
+	outcome    = regexp.MustCompile(`^(No object was returned|Evaluation of \S+ (returned|failed))`)
+
+	acpicaObject = regexp.MustCompile(`^ *\[(\w+)(?: Object)?(?: Reference)?\] *(.*)$`)
+	acpicaBytes  = regexp.MustCompile(`[0-9A-F]{4}: ((?:[0-9A-F]{2} )+)`)
+	acpicaText   = regexp.MustCompile(`Length [0-9A-F]+ = "(.*)"`)
+	acpicaCount  = regexp.MustCompile(`Contains (\d+) Elements`)
+)
+
+// answer is what acpiexec prints.
+type answer struct {
+	lines []string
+	err   error
+}
+
+// next returns the next line, "" at the end.
+func (a *answer) next() string {
+	if len(a.lines) == 0 {
+		return ""
+	}
+	line := a.lines[0]
+	a.lines = a.lines[1:]
+	return line
+}
+
+func (a *answer) values() map[string]string {
 	values := map[string]string{}
 	path := ""
-	lines := strings.Split(string(out), "\n")
-	for len(lines) > 0 {
-		line := lines[0]
-		lines = lines[1:]
+	for len(a.lines) > 0 {
+		line := a.next()
 		if w := evaluating.FindStringSubmatch(line); w != nil {
 			path = w[1]
 		}
@@ -227,7 +255,7 @@ func askFiles(t *testing.T, acpiexec string, s *sample, files []string) map[stri
 		case w[2] == "failed":
 			values[path] = "error"
 		case w[2] == "returned":
-			values[path], lines = parseACPICA(t, lines)
+			values[path] = a.object()
 		default:
 			values[path] = "nothing"
 		}
@@ -235,54 +263,48 @@ func askFiles(t *testing.T, acpiexec string, s *sample, files []string) map[stri
 	return values
 }
 
-var (
-	acpicaObject = regexp.MustCompile(`^ *\[(\w+)(?: Object)?(?: Reference)?\] *(.*)$`)
-	acpicaBytes  = regexp.MustCompile(`[0-9A-F]{4}: ((?:[0-9A-F]{2} )+)`)
-	acpicaText   = regexp.MustCompile(`Length ([0-9A-F]+) = "(.*)"`)
-	acpicaCount  = regexp.MustCompile(`Contains (\d+) Elements`)
-)
-
-// parseACPICA reads one object as acpiexec prints it and returns the lines behind it.
-func parseACPICA(t *testing.T, lines []string) (string, []string) {
-	t.Helper()
-	w := acpicaObject.FindStringSubmatch(lines[0])
+// object reads one object as acpiexec prints it.
+func (a *answer) object() string {
+	line := a.next()
+	w := acpicaObject.FindStringSubmatch(line)
 	if w == nil {
-		t.Fatalf("acpiexec printed %q", lines[0])
+		a.err = fmt.Errorf("acpiexec printed %q", line)
+		return ""
 	}
-	first, lines := lines[0], lines[1:]
 	switch w[1] {
 	case "Integer":
 		v, err := strconv.ParseUint(strings.TrimPrefix(w[2], "= "), 16, 64)
 		if err != nil {
-			t.Fatal(err)
+			a.err = err
 		}
-		return fmt.Sprintf("%#x", v), lines
+		return fmt.Sprintf("%#x", v)
 	case "String":
-		return strconv.Quote(acpicaText.FindStringSubmatch(w[2])[2]), lines
+		return strconv.Quote(acpicaText.FindStringSubmatch(w[2])[1])
 	case "Null":
-		return "nothing", lines
+		return "nothing"
 	case "Buffer":
-		return parseBytes(first, lines)
+		return a.bytes(line)
 	case "Package":
 		n, _ := strconv.Atoi(acpicaCount.FindStringSubmatch(w[2])[1])
 		parts := make([]string, n)
 		for i := range parts {
-			parts[i], lines = parseACPICA(t, lines)
+			parts[i] = a.object()
 		}
-		return "{" + strings.Join(parts, ", ") + "}", lines
+		return "{" + strings.Join(parts, ", ") + "}"
 	}
-	return "object", lines
+	return "object"
 }
 
-func parseBytes(first string, lines []string) (string, []string) {
+// bytes reads a buffer: a short one stands on the line of its head, a long one on lines below it.
+func (a *answer) bytes(line string) string {
 	var all []string
-	for line := first; ; line, lines = lines[0], lines[1:] {
-		w := acpicaBytes.FindStringSubmatch(line)
-		if w != nil {
+	for {
+		if w := acpicaBytes.FindStringSubmatch(line); w != nil {
 			all = append(all, strings.ToLower(strings.TrimSpace(w[1])))
 		}
-		if !acpicaBytes.MatchString(lines[0]) || strings.Contains(lines[0], "[") {
-			return "[" + strings.Join(all, " ") + "]", lines
+		if len(a.lines) == 0 || !acpicaBytes.MatchString(a.lines[0]) || strings.Contains(a.lines[0], "[") {
+			return "[" + strings.Join(all, " ") + "]"
 		}
+		line = a.next()
 	}
 }

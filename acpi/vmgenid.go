@@ -13,9 +13,10 @@ type ReadMemory func(addr uint64, p []byte) error
 // Device is where a VM generation id was found.
 type Device struct {
 	Path    string // as `\_SB.VGEN`, or a path in the device tree
-	HID     string // the device's _HID, only for people to read; "" if it has none
-	Table   string // the Name of the table that defines it
-	Address uint64 // physical address of the 16 bytes
+	HID     string // the device's _HID or compatible, only for people to read; "" if it has none
+	Table   string // the Name of the table that defines it, or "device tree"
+	Address uint64 // physical address
+	Size    uint64 // bytes there: 16 for a VM generation id
 }
 
 // ErrNotFound is wrapped by the error of a search that ended without a device: there is none, or the
@@ -169,7 +170,7 @@ func (m *machine) device(n *node, tables []Table) (Device, error) {
 	if err != nil {
 		return Device{}, fmt.Errorf("evaluate %s: %w", c.path(), err)
 	}
-	return Device{Path: n.path(), HID: m.hid(n), Table: tables[n.table].Name, Address: addr}, nil
+	return Device{Path: n.path(), HID: m.hid(n), Table: tables[n.table].Name, Address: addr, Size: sizeVMGenID}, nil
 }
 
 // initialize makes ready what is around d and then d itself, as an operating system does before it
