@@ -299,7 +299,10 @@ func TestTrigger(t *testing.T) {
 
 func TestTriggerUnprivileged(t *testing.T) {
 	inModes(t, func(t *testing.T, d *device, _ Mode) {
-		c := start(t, 65534, "client")
+		c := start(t, ownNamespace, "client")
+		c.want("0", "open %s", d.path)
+		c.want("EACCES", "trigger 9")
+		c = start(t, 65534, "client")
 		c.want("0", "open %s", d.path)
 		c.want("EACCES", "trigger 9")
 		d.want("0", "generation")

@@ -89,6 +89,10 @@ type helper struct {
 	errs *strings.Builder
 }
 
+// ownNamespace as a uid is root with all capabilities in a new user namespace,
+// and nobody outside.
+const ownNamespace = -1
+
 // start runs a helper in a role. Arguments are strings, or files to inherit
 // from descriptor 3 on.
 func start(t *testing.T, uid int, role string, args ...any) *helper {
@@ -103,7 +107,12 @@ func start(t *testing.T, uid int, role string, args ...any) *helper {
 	}
 	cmd.Env = []string{roleVariable + "=" + role, quiet, "GOMAXPROCS=" + os.Getenv("GOMAXPROCS"), "GORACE=atexit_sleep_ms=0"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if uid != 0 {
+	switch {
+	case uid == ownNamespace:
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: 65534, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: 65534, Size: 1}}
+	case uid != 0:
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
 	}
 	h := &helper{t: t, cmd: cmd, errs: &strings.Builder{}}
