@@ -21,8 +21,8 @@ type Root struct {
 // DeviceTimeout is how long a device is waited for if nothing else is said.
 const DeviceTimeout = 10 * time.Second
 
-// ParseRoot reads root=, rootfstype=, rootflags=, ro, rw, rootdelay= and rouse.overlay[=no] of a kernel command line, as
-// linux/Documentation/admin-guide/kernel-parameters.txt has them. False: there is no root=, so the guest
+// ParseRoot reads root=, rootfstype=, rootflags=, ro, rw, rootdelay= and overlayroot= of a kernel command line, as
+// linux/Documentation/admin-guide/kernel-parameters.txt has them; overlayroot=tmpfs and =disabled as in Ubuntu. False: there is no root=, so the guest
 // stays in the initramfs. As for the kernel, the root is read-only unless rw is given.
 func ParseRoot(cmdline map[string][]string) (Root, bool, error) {
 	device := last(cmdline, "root")
@@ -32,12 +32,12 @@ func ParseRoot(cmdline map[string][]string) (Root, bool, error) {
 	r := Root{Device: device, Type: last(cmdline, "rootfstype"), Options: last(cmdline, "rootflags")}
 	_, writable := cmdline["rw"]
 	r.ReadOnly = !writable
-	if v, ok := cmdline["rouse.overlay"]; ok {
-		on, err := parseSwitch(v[len(v)-1])
-		if err != nil {
-			return Root{}, false, fmt.Errorf("rouse.overlay=%s: %w", v[len(v)-1], err)
-		}
-		r.Overlay = on
+	switch v := last(cmdline, "overlayroot"); v {
+	case "tmpfs":
+		r.Overlay = true
+	case "", "disabled":
+	default:
+		return Root{}, false, fmt.Errorf("overlayroot=%s: want tmpfs or disabled", v)
 	}
 	if v := last(cmdline, "rootdelay"); v != "" {
 		seconds, err := strconv.ParseUint(v, 10, 16)
@@ -64,16 +64,6 @@ func last(cmdline map[string][]string, name string) string {
 		return v[len(v)-1]
 	}
 	return ""
-}
-
-func parseSwitch(text string) (bool, error) {
-	switch strings.ToLower(text) {
-	case "", "1", "yes", "on", "true", "tmpfs":
-		return true, nil
-	case "0", "no", "off", "false":
-		return false, nil
-	}
-	return false, fmt.Errorf("want yes or no")
 }
 
 // immutable file systems can only be mounted read-only.

@@ -143,6 +143,37 @@ func (r Root) Mount(target string) error {
 	return m.Create()
 }
 
+// EnterRoot leaves an initramfs for the root that the kernel command line names, and goes on there without an exec: see
+// [ParseRoot], [Root.Mount] and [MoveRoot]. It loads drivers for the devices that are there (Coldplug). False: there is nothing
+// to do, because no root is named or because this is no initramfs, as when the kernel has mounted root= itself.
+// Modules and files of the initramfs are gone afterwards: load and read before. An error is one to power off for.
+func EnterRoot(cmdline map[string][]string) (bool, error) {
+	root, ok, err := ParseRoot(cmdline)
+	if err != nil || !ok || !isInitramfs() {
+		return false, err
+	}
+	// What fails of it shows when the device does not come; the driver may as well be built in.
+	plugged := Coldplug("")
+	if err := root.Mount(newRoot); err != nil {
+		return false, errors.Join(err, plugged)
+	}
+	if err := MoveRoot(newRoot); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+const newRoot = "/newroot"
+
+func isInitramfs() bool {
+	fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return inMemory(fd)
+}
+
 // layers holds an overlay's parts. They move along with /run when the root is switched.
 const layers = "/run/rouse/root"
 

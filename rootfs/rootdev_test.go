@@ -20,8 +20,8 @@ func TestParseRoot(t *testing.T) {
 		{"quiet", Root{}, false},
 		{"root=/dev/vda1", Root{Device: "/dev/vda1", ReadOnly: true}, true},
 		{"root=LABEL=x rw rootfstype=ext4 rootflags=noload,data=ordered", Root{Device: "LABEL=x", Type: "ext4", Options: "noload,data=ordered"}, true},
-		{"root=UUID=1-2 rouse.overlay rootdelay=5", Root{Device: "UUID=1-2", ReadOnly: true, Overlay: true, Wait: DeviceTimeout + 5*time.Second}, true},
-		{"root=vda rouse.overlay rouse.overlay=no", Root{Device: "vda", ReadOnly: true}, true},
+		{"root=UUID=1-2 overlayroot=tmpfs rootdelay=5", Root{Device: "UUID=1-2", ReadOnly: true, Overlay: true, Wait: DeviceTimeout + 5*time.Second}, true},
+		{"root=vda overlayroot=tmpfs overlayroot=disabled", Root{Device: "vda", ReadOnly: true}, true},
 		{"root=share rootfstype=virtiofs rw", Root{Device: "share", Type: "virtiofs"}, true},
 	} {
 		got, ok, err := ParseRoot(ParseCmdline(c.line))
@@ -29,7 +29,7 @@ func TestParseRoot(t *testing.T) {
 			t.Errorf("%s: %+v, %v, %v", c.line, got, ok, err)
 		}
 	}
-	for _, bad := range []string{"root=/etc/passwd", "root=FOO=1", "root=LABEL=", "root=vda rouse.overlay=maybe", "root=vda rootdelay=x", "root=/dev/../etc/x"} {
+	for _, bad := range []string{"root=/etc/passwd", "root=FOO=1", "root=LABEL=", "root=vda overlayroot=maybe", "root=vda rootdelay=x", "root=/dev/../etc/x"} {
 		if _, _, err := ParseRoot(ParseCmdline(bad)); err == nil {
 			t.Errorf("%s: accepted", bad)
 		}

@@ -138,7 +138,7 @@ func TestRootDevices(t *testing.T) {
 	for _, c := range []struct{ name, kernel, disk, cmdline string }{
 		{"ext4-label", "6.1", ext4, "root=LABEL=rouse rw"},
 		{"ext4-readonly", "6.12", ext4, "root=LABEL=rouse rouse.test=readonly"},
-		{"squashfs-overlay", "6.1", squashfs, "root=/dev/vdb rouse.overlay"},
+		{"squashfs-overlay", "6.1", squashfs, "root=/dev/vdb overlayroot=tmpfs"},
 		{"squashfs-stay", "6.12", squashfs, "root=/dev/vdb rouse.test=readonly rouse.test=stay"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -51,6 +51,16 @@ func initramfs() error {
 	if err := rootfs.MountEarly(); err != nil {
 		return err
 	}
+	if test("stay") {
+		moved, err := rootfs.EnterRoot(rootfs.Cmdline())
+		if err == nil && !moved {
+			err = fmt.Errorf("did not move")
+		}
+		if again, err := rootfs.EnterRoot(rootfs.Cmdline()); again || err != nil {
+			return fmt.Errorf("entered twice: %v %w", again, err)
+		}
+		return err
+	}
 	if err := rootfs.Coldplug(""); err != nil {
 		return err
 	}
@@ -60,9 +70,6 @@ func initramfs() error {
 	}
 	if err := root.Mount("/newroot"); err != nil {
 		return err
-	}
-	if test("stay") {
-		return rootfs.MoveRoot("/newroot")
 	}
 	if err := os.Setenv(handed, "yes"); err != nil {
 		return err

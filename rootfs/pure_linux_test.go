@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
+
+	"golang.org/x/sys/unix"
 
 	"rouse/rootfs/rtnl"
 )
@@ -269,6 +272,31 @@ func TestResolver(t *testing.T) {
 	r := Resolver{Servers: []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("::1")}, Search: []string{"a.org", "b"}, Options: []string{"timeout:1"}}
 	if got := r.String(); got != "nameserver 1.1.1.1\nnameserver ::1\nsearch a.org b\noptions timeout:1\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestRebootCommand(t *testing.T) {
+	table := func(oem string) fstest.MapFS {
+		return fstest.MapFS{"FACP": {Data: []byte("FACP\x24\x00\x00\x00\x06\x00" + oem)}}
+	}
+	for _, c := range []struct {
+		kind, arch string
+		acpi       fstest.MapFS
+		want       int
+	}{
+		{"", "amd64", table("BOCHS "), unix.LINUX_REBOOT_CMD_POWER_OFF},
+		{"poweroff", "amd64", table("CLOUDH"), unix.LINUX_REBOOT_CMD_POWER_OFF},
+		{"poweroff", "amd64", table("FIRECK"), unix.LINUX_REBOOT_CMD_RESTART},
+		{"poweroff", "amd64", nil, unix.LINUX_REBOOT_CMD_RESTART},
+		{"poweroff", "amd64", table(""), unix.LINUX_REBOOT_CMD_POWER_OFF},
+		{"poweroff", "arm64", nil, unix.LINUX_REBOOT_CMD_POWER_OFF},
+		{"halt", "amd64", nil, unix.LINUX_REBOOT_CMD_HALT},
+		{"kexec", "amd64", nil, unix.LINUX_REBOOT_CMD_KEXEC},
+		{"reboot", "arm64", nil, unix.LINUX_REBOOT_CMD_RESTART},
+	} {
+		if got, err := rebootCommand(c.kind, c.arch, c.acpi); err != nil || got != c.want {
+			t.Errorf("%+v: %#x, %v", c, got, err)
+		}
 	}
 }
 
