@@ -62,17 +62,22 @@ func shortPath(path string, f func(short string) error) error {
 }
 
 // DialSocket connects to the unix socket at path, which may be longer than the 107 bytes of a
-// socket address.
+// socket address. It waits while the listener's backlog is full: QEMU's holds one connection.
 func DialSocket(ctx context.Context, path string) (net.Conn, error) {
-	var c net.Conn
-	err := shortPath(path, func(short string) (err error) {
-		c, err = new(net.Dialer).DialContext(ctx, "unix", short)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("connect %s: %w", path, err)
+	for {
+		var c net.Conn
+		err := shortPath(path, func(short string) (err error) {
+			c, err = new(net.Dialer).DialContext(ctx, "unix", short)
+			return err
+		})
+		if err == nil {
+			return c, nil
+		}
+		// Nothing tells when there is room: connect(2) on a non-blocking unix socket only says EAGAIN.
+		if !errors.Is(err, unix.EAGAIN) || !pause(ctx, 5*time.Millisecond) {
+			return nil, fmt.Errorf("connect %s: %w", path, err)
+		}
 	}
-	return c, nil
 }
 
 // ownPeer refuses peers that are neither root nor the own user (who could ptrace us anyway).

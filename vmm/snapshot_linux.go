@@ -16,8 +16,8 @@ import (
 const unlimited = 1 << 50
 
 // Snapshot stops the guest and writes it to path, complete or not at all: the file is renamed into its
-// place when QEMU has said that all is written. The guest stays stopped; Cont lets it go on, Close ends it.
-// With MapMemory the guest's memory goes to path + ".memory".
+// place when QEMU has said that all is written. The guest stays stopped, after an error too; Cont lets it go
+// on, Close ends it. With MapMemory the guest's memory goes to path + ".memory".
 func (vm *VM) Snapshot(ctx context.Context, path string) error {
 	if err := vm.snapshot(ctx, path); err != nil {
 		return fmt.Errorf("snapshot %s: %w", path, vm.blame(err))
@@ -26,18 +26,18 @@ func (vm *VM) Snapshot(ctx context.Context, path string) error {
 }
 
 func (vm *VM) snapshot(ctx context.Context, path string) error {
-	if err := vm.Stop(ctx); err != nil {
-		return err
-	}
-	if err := vm.setMigration(ctx); err != nil {
-		return err
-	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // gone already if all went well
 	defer f.Close()
+	if err := vm.Stop(ctx); err != nil {
+		return err
+	}
+	if err := vm.setMigration(ctx); err != nil {
+		return err
+	}
 	if err := vm.migrate(ctx, f); err != nil {
 		return err
 	}

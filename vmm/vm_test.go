@@ -36,34 +36,48 @@ func kernel(t *testing.T, release string) string {
 	return path
 }
 
-// testInitrd builds testdata/guest and packs it as /init.
-func testInitrd(t *testing.T) string {
+// netModules bring up the NIC; in the order of loading.
+var netModules = []string{"net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"}
+
+// testInitrd builds testdata/guest and packs it as /init, with modules and more files.
+func testInitrd(t *testing.T, modules []string, files map[string][]byte) string {
 	t.Helper()
-	dir := t.TempDir()
-	bin := filepath.Join(dir, "init")
-	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", bin, "./testdata/guest")
+	var b bytes.Buffer
+	cpio(&b, "dev", 0o40755, 0, 0, nil)
+	cpio(&b, "dev/console", 0o20600, 5, 1, nil)
+	cpio(&b, "dev/null", 0o20666, 1, 3, nil)
+	cpio(&b, "init", 0o100755, 0, 0, build(t, "build", "./testdata/guest"))
+	cpio(&b, "modules", 0o40755, 0, 0, nil)
+	for i, m := range modules {
+		cpio(&b, fmt.Sprintf("modules/%02d", i), 0o100644, 0, 0, module(t, m))
+	}
+	for name, data := range files {
+		cpio(&b, name, 0o100755, 0, 0, data)
+	}
+	cpio(&b, "TRAILER!!!", 0, 0, 0, nil)
+	path := filepath.Join(t.TempDir(), "initrd")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// build runs "go build" or "go test -c" and gives the static binary.
+func build(t *testing.T, args ...string) []byte {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "bin")
+	pkg := args[len(args)-1]
+	args = append(args[:len(args)-1:len(args)-1], "-ldflags=-s -w", "-o", bin, pkg)
+	cmd := exec.Command("go", args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build guest: %v\n%s", err, msg)
+		t.Fatalf("go %q: %v\n%s", args, err, msg)
 	}
 	data, err := os.ReadFile(bin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	cpio(&b, "dev", 0o40755, 0, 0, nil)
-	cpio(&b, "dev/console", 0o20600, 5, 1, nil)
-	cpio(&b, "dev/null", 0o20666, 1, 3, nil)
-	cpio(&b, "init", 0o100755, 0, 0, data)
-	for _, m := range []string{"net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"} {
-		cpio(&b, filepath.Base(m)+".ko.xz", 0o100644, 0, 0, module(t, m))
-	}
-	cpio(&b, "TRAILER!!!", 0, 0, 0, nil)
-	path := filepath.Join(dir, "initrd")
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return data
 }
 
 // module reads a module of kernel 6.12, where they are compressed.
@@ -144,7 +158,7 @@ func snapshotClones(t *testing.T, mapped bool) {
 	ctx := testContext(t)
 	dir := t.TempDir()
 	base := Config{
-		Kernel: kernel(t, "6.12"), Initrd: testInitrd(t), Cmdline: "console=ttyS0 quiet panic=-1", MemoryMiB: 192,
+		Kernel: kernel(t, "6.12"), Initrd: testInitrd(t, netModules, nil), Cmdline: "console=ttyS0 quiet panic=-1", MemoryMiB: 192,
 		MapMemory: mapped,
 	}
 	source := base

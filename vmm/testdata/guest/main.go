@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,10 +29,17 @@ func (g *guest) Quiesce(context.Context, control.QuiesceOptions) (json.RawMessag
 func (g *guest) Release(context.Context) (json.RawMessage, error) { return json.RawMessage(`{}`), nil }
 func (g *guest) Resumed(context.Context, control.Resume) error    { return nil }
 func (g *guest) Report() json.RawMessage                          { return json.RawMessage(`{}`) }
-func (g *guest) Services() any                                    { return []string{} }
-func (g *guest) Watchers() any                                    { return []string{} }
-func (g *guest) Frozen() bool                                     { return false }
-func (g *guest) Log(string, int) []string                         { return nil }
+
+// Services tells how much the init has run so far.
+func (g *guest) Services() any {
+	var r unix.Rusage
+	unix.Getrusage(unix.RUSAGE_SELF, &r)
+	return map[string]int64{"switches": r.Nvcsw + r.Nivcsw, "us": unix.TimevalToNsec(r.Utime)/1000 + unix.TimevalToNsec(r.Stime)/1000, "goroutines": int64(runtime.NumGoroutine())}
+}
+
+func (g *guest) Watchers() any            { return []string{} }
+func (g *guest) Frozen() bool             { return false }
+func (g *guest) Log(string, int) []string { return nil }
 
 // Status carries the boot id where the source of generations would stand.
 func (g *guest) Status() control.Status {
@@ -46,10 +55,9 @@ func main() {
 	mount("devtmpfs", "/dev")
 	mount("sysfs", "/sys")
 	mount("proc", "/proc")
-	for _, m := range []string{"failover", "net_failover", "virtio_net"} {
-		if err := load("/" + m + ".ko.xz"); err != nil {
-			fmt.Println("guest: module", m, err)
-		}
+	loadAll("/modules")
+	if len(os.Args) > 1 && os.Args[1] == "test" {
+		runTests()
 	}
 	if err := linkUp("eth0"); err != nil {
 		fmt.Println("guest: link up:", err)
@@ -67,6 +75,26 @@ func mount(fs, at string) {
 	os.MkdirAll(at, 0o755)
 	if err := unix.Mount(fs, at, fs, 0, ""); err != nil && err != unix.EBUSY {
 		fmt.Println("guest: mount", at, err)
+	}
+}
+
+// runTests runs a test binary that was packed beside this init, and switches off.
+func runTests() {
+	mount("tmpfs", "/tmp")
+	cmd := exec.Command("/test", os.Args[2:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+	fmt.Println("guest: tests:", cmd.Run())
+	unix.Sync()
+	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+// loadAll loads modules in the order of their names.
+func loadAll(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if err := load(dir + "/" + e.Name()); err != nil {
+			fmt.Println("guest: module", e.Name(), err)
+		}
 	}
 }
 
