@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
-	"os"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -80,8 +78,8 @@ func (f *flood) send(to [2]unix.Sockaddr) error {
 		// A gate may refuse the sender (EPERM): that is a drop like others.
 		_ = unix.Sendto([]int{v4, v6}[n%2], b[:], 0, to[n%2])
 		f.sent.Store(n + 1)
-		if n%64 == 0 {
-			runtime.Gosched()
+		if n%16 == 0 { // or the receiver's backlog runs over on a busy machine
+			time.Sleep(20 * time.Microsecond)
 		}
 	}
 	return nil
@@ -95,7 +93,9 @@ func (f *flood) more(t *testing.T, n uint64) {
 }
 
 // gaps ends the flood and counts the runs of numbers that did not arrive.
-func (f *flood) gaps(t *testing.T) (gaps int, lost uint64) {
+// Half are gaps of one number: the other family's neighbours on both sides
+// arrived.
+func (f *flood) gaps(t *testing.T) (gaps, half int, lost uint64) {
 	t.Helper()
 	f.stop.Store(true)
 	if err := <-f.done; err != nil {
@@ -122,23 +122,13 @@ func (f *flood) gaps(t *testing.T) (gaps int, lost uint64) {
 			lost++
 			if i == 0 || arrived[i-1] {
 				gaps++
+				if i+1 < len(arrived) && arrived[i+1] {
+					half++
+				}
 			}
 		}
 	}
-	if os.Getenv("GAPS") != "" {
-		start := -1
-		for i := 0; i <= len(arrived); i++ {
-			missing := i < len(arrived) && !arrived[i]
-			if missing && start < 0 {
-				start = i
-			}
-			if !missing && start >= 0 {
-				t.Logf("gap %d..%d (%d)", start, i-1, i-start)
-				start = -1
-			}
-		}
-	}
-	return gaps, lost
+	return gaps, half, lost
 }
 
 // The gate is shut and opened under floods in both directions and over
@@ -165,11 +155,15 @@ func TestSwitchIsAtomic(t *testing.T) {
 			f.more(t, packets)
 		}
 		for i, want := range []int{cycles, cycles, 0} {
-			gaps, lost := all[i].gaps(t)
+			gaps, half, lost := all[i].gaps(t)
 			direction := []string{"out", "in", "loopback"}[i]
 			t.Logf("%s: %d sent, %d lost in %d gaps", direction, all[i].sent.Load(), lost, gaps)
-			if gaps != want {
-				t.Errorf("%s: %d gaps for %d shuttings", direction, gaps, want)
+			// A link whose first qdisc is added is stopped for a moment
+			// (qdisc_graft calls dev_deactivate): tc alone loses what is sent
+			// then, of both families, before it shuts.
+			stops := name == "tc" && direction == "out"
+			if gaps != want && !stops || gaps < want || half > 0 {
+				t.Errorf("%s: %d gaps, %d of one family, for %d shuttings", direction, gaps, half, want)
 			}
 		}
 	})
@@ -183,5 +177,4 @@ func permanentNeighbours(t *testing.T, a, b *host) {
 		last := map[string]string{"a": "1", "b": "2"}[h[1].name]
 		h[0].sh(t, "for n in 10.1.0."+last+" fd00:1::"+last+"; do ip neigh replace $n lladdr "+mac[:17]+" dev to-"+h[1].name+"; done")
 	}
-	_ = time.Second
 }

@@ -38,7 +38,7 @@ func TestNftListsThePlan(t *testing.T) {
 				return err
 			})
 			defer n.Close()
-			n.tracked = alwaysTracking(t)
+			n.tracked = tracking(t, c.track)
 			if err := n.set(c.state); err != nil {
 				t.Fatal(err)
 			}
@@ -56,10 +56,10 @@ func TestNftListsThePlan(t *testing.T) {
 	}
 }
 
-// alwaysTracking stands for a namespace in which conntrack follows a flow.
-func alwaysTracking(t *testing.T) *conntrackCount {
+// tracking stands for a namespace in which conntrack follows a flow, or none.
+func tracking(t *testing.T, on bool) *conntrackCount {
 	path := filepath.Join(t.TempDir(), "count")
-	if err := os.WriteFile(path, []byte("1\n"), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(map[bool]string{true: "1\n", false: "0\n"}[on]), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(path)
@@ -99,6 +99,7 @@ func TestEstablishedConnectionSurvivesShut(t *testing.T) {
 }
 
 func surviveShut(t *testing.T, mechanism, address string) {
+	together(t, mechanism)
 	a, b, g := pair(t, Options{Mechanism: mechanism})
 	client, server := connected(t, b, a.listen(t, address))
 	set(t, g, Hold)
@@ -117,6 +118,14 @@ func surviveShut(t *testing.T, mechanism, address string) {
 	read(t, server, "from client")
 	read(t, client, "from server")
 	exchange(t, client, server, "after")
+}
+
+// together runs tests that mostly wait side by side. Cgroups are the process's,
+// so those that need one run alone.
+func together(t *testing.T, mechanism string) {
+	if !strings.Contains(mechanism, "cgroup") {
+		t.Parallel()
+	}
 }
 
 // shutFor makes the gate stay shut for longer: GATE_SHUT_FOR=30s.
@@ -161,6 +170,7 @@ func TestSynIsDroppedInSilence(t *testing.T) {
 }
 
 func dropSyn(t *testing.T, mechanism string, s State, dir string) {
+	together(t, mechanism)
 	a, b, g := pair(t, Options{Mechanism: mechanism})
 	to, from, address := a, b, "10.1.0.1:0"
 	if dir == "out" {
@@ -257,13 +267,13 @@ func TestTampering(t *testing.T) {
 		{"table deleted", "nft delete table inet rouse", true},
 		{"arp table deleted", "nft delete table arp rouse", true},
 		{"ruleset flushed", "nft flush ruleset", false},
-		{"chain flushed", "nft flush chain inet rouse shut-out", true},
-		{"rule before ours", "nft insert rule inet rouse shut-in accept", true},
-		{"rule in place of ours", "nft flush chain inet rouse shut-in; nft add rule inet rouse shut-in iiftype loopback accept; nft add rule inet rouse shut-in tcp dport 99 drop", true},
+		{"chain flushed", "nft flush chain inet rouse out", true},
+		{"rule before ours", "nft insert rule inet rouse in accept", true},
+		{"rule in place of ours", "nft flush chain inet rouse in; nft add rule inet rouse in iiftype loopback accept; nft add rule inet rouse in tcp dport 99 drop", true},
 		{"dormant", "nft add table inet rouse '{ flags dormant; }'", true},
 		{"chain more", "nft add chain inet rouse more", true},
 		{"set more", "nft add set inet rouse more '{ type inet_service; }'", true},
-		{"policy", "nft add chain inet rouse shut-in '{ policy drop; }'", true},
+		{"policy", "nft add chain inet rouse in '{ policy drop; }'", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, _, g := pair(t, Options{Mechanism: "nftables"})

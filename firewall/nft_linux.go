@@ -11,13 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nft is the first rung: one table per family, replaced whole in one batch.
+// nft is the first rung: one table per family, changed in one batch.
 //
-// A batch deletes the tables of ours that there are and builds the new ones;
-// the kernel makes both take effect at one instant, by one store to the
-// generation that every packet looks at (nf_tables_commit, net/netfilter/
-// nf_tables_api.c). So a switch is atomic from any state, a tampered one too,
-// and an open gate is one without a table: no hook, no cost.
+// A batch makes the tables and chains that are missing, empties all chains and
+// fills them anew; the kernel makes the rules of all chains take effect at one
+// instant, by one store to the generation that every packet looks at
+// (nf_tables_commit, net/netfilter/nf_tables_api.c). To open, a first batch
+// empties the chains, which is that instant, and a second one deletes the
+// tables: hooks go one after another, and those of a table that is deleted with
+// its rules keep dropping until each is gone. An open gate is one without a
+// table: no hook, no cost.
 type nft struct {
 	sock     *netlinkSocket
 	listen   *netlinkSocket // for Guard; deaf until then
@@ -25,16 +28,25 @@ type nft struct {
 	families []string
 	tracked  *conntrackCount
 	variants []variant
+	empty    batch // no rules
+	remove   batch // no tables
 }
 
 // variant is one thing that we may have set: a state, and what stands in the
 // kernel then. Hold has two, for it asks conntrack only where that runs.
 type variant struct {
-	state     State
-	conntrack bool
-	tables    []compiledTable
-	batch     []byte
-	last      uint32 // sequence number of the message that asks for an acknowledgement
+	state    State
+	tracking bool
+	tables   []compiledTable
+	fill     batch // what others added to our tables stays
+	rebuild  batch // deletes our tables first
+}
+
+// batch is messages as they are sent; the one of sequence number last asks for
+// an acknowledgement.
+type batch struct {
+	bytes []byte
+	last  uint32
 }
 
 type compiledTable struct {
@@ -79,33 +91,50 @@ func newNft(caps capabilities, allow []Allow) (*nft, error) {
 
 // compile prepares every batch, so that Set only sends.
 func (n *nft) compile(allow []Allow) error {
-	for _, v := range []variant{{state: Open}, {state: Shut}, {state: Hold}, {state: Hold, conntrack: true}} {
-		if v.conntrack && !n.caps.conntrack {
+	for _, v := range []variant{{state: Shut}, {state: Hold}, {state: Hold, tracking: true}} {
+		if v.tracking && !n.caps.conntrack {
 			continue
 		}
-		caps := n.caps
-		caps.conntrack = v.conntrack
-		tables, err := compilePlan(planFor(v.state, caps, allow))
+		tables, err := compilePlan(planFor(v.state, n.caps, v.tracking, allow))
 		if err != nil {
 			return err
 		}
 		v.tables = tables
-		v.batch, v.last = compileBatch(n.families, tables)
+		v.fill = fillBatch(n.families, tables, false)
+		v.rebuild = fillBatch(n.families, tables, true)
 		n.variants = append(n.variants, v)
 	}
+	n.empty = emptyBatch(n.families)
+	n.remove = removeBatch(n.families)
 	return nil
 }
 
+// set fills the tables; where that does not give what is wanted, because
+// somebody changed chains or added to them, they are made anew. That is atomic
+// too when it shuts, and leaves no moment more open than before or after.
 func (n *nft) set(s State) error {
+	if s == Open {
+		if err := n.send(n.empty); err != nil {
+			return describe(err, "nftables batch that empties")
+		}
+		return describe(n.send(n.remove), "nftables batch that deletes")
+	}
 	v := n.variant(s)
-	return describe(n.sock.transact(v.batch, v.last), "nftables batch for %v", s)
+	if err := n.send(v.fill); err == nil {
+		if got, err := n.state(); err == nil && got == s {
+			return nil
+		}
+	}
+	return describe(n.send(v.rebuild), "nftables batch for %v", s)
 }
+
+func (n *nft) send(b batch) error { return n.sock.transact(b.bytes, b.last) }
 
 // variant picks what to set. Whether conntrack runs is asked at each hold: a
 // service may have begun to use it since.
 func (n *nft) variant(s State) *variant {
-	ct := s == Hold && n.caps.conntrack && n.tracked.running()
-	i := slices.IndexFunc(n.variants, func(v variant) bool { return v.state == s && v.conntrack == ct })
+	tracking := s == Hold && n.caps.conntrack && n.tracked.running()
+	i := slices.IndexFunc(n.variants, func(v variant) bool { return v.state == s && v.tracking == tracking })
 	return &n.variants[i]
 }
 
@@ -232,24 +261,50 @@ func compileExpressions(family byte, r rule) ([]expression, error) {
 	return es, nil
 }
 
-// compileBatch builds what replaces our tables in all families by these. To
-// add a table before it is deleted makes the deletion succeed whether or not
-// it was there.
-func compileBatch(families []string, tables []compiledTable) ([]byte, uint32) {
-	b := &nftBatch{}
-	b.control(unix.NFNL_MSG_BATCH_BEGIN)
+// fillBatch builds what makes our tables in all families be these. To add a
+// table before it is deleted or emptied makes that succeed whether or not it
+// was there.
+func fillBatch(families []string, tables []compiledTable, anew bool) batch {
+	b := beginBatch()
 	for _, f := range families {
-		b.object(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, f)
-		b.str(unix.NFTA_TABLE_NAME, TableName)
+		b.addTable(f)
+		if anew {
+			b.object(unix.NFT_MSG_DELTABLE, 0, f)
+			b.str(unix.NFTA_TABLE_NAME, TableName)
+			b.addTable(f)
+		}
+	}
+	for _, t := range tables {
+		for _, c := range t.chains {
+			b.chain(t.family, c.chain)
+		}
+		b.flush(t.family)
+		for _, c := range t.chains {
+			for _, r := range c.rules {
+				b.rule(t.family, c.name, r)
+			}
+		}
+	}
+	return b.end()
+}
+
+func emptyBatch(families []string) batch {
+	b := beginBatch()
+	for _, f := range families {
+		b.addTable(f)
+		b.flush(f)
+	}
+	return b.end()
+}
+
+func removeBatch(families []string) batch {
+	b := beginBatch()
+	for _, f := range families {
+		b.addTable(f)
 		b.object(unix.NFT_MSG_DELTABLE, 0, f)
 		b.str(unix.NFTA_TABLE_NAME, TableName)
 	}
-	for _, t := range tables {
-		b.table(t)
-	}
-	last := b.acknowledge()
-	b.control(unix.NFNL_MSG_BATCH_END)
-	return b.finish(), last
+	return b.end()
 }
 
 // nftBatch writes nf_tables messages (include/uapi/linux/netfilter/nf_tables.h).
@@ -270,22 +325,30 @@ func (b *nftBatch) object(typ, flags uint16, family string) {
 	b.message(nftType(typ), unix.NLM_F_REQUEST|flags, b.seq, nftHead(family))
 }
 
-// acknowledge asks for an answer to the message being built.
-func (b *nftBatch) acknowledge() uint32 {
-	at := b.b[b.start+6:]
-	binary.NativeEndian.PutUint16(at, binary.NativeEndian.Uint16(at)|unix.NLM_F_ACK)
-	return b.seq
+func beginBatch() *nftBatch {
+	b := &nftBatch{}
+	b.control(unix.NFNL_MSG_BATCH_BEGIN)
+	return b
 }
 
-func (b *nftBatch) table(t compiledTable) {
-	b.object(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, t.family)
+// end asks for an answer to the last message, and ends the batch.
+func (b *nftBatch) end() batch {
+	at := b.b[b.start+6:]
+	binary.NativeEndian.PutUint16(at, binary.NativeEndian.Uint16(at)|unix.NLM_F_ACK)
+	last := b.seq
+	b.control(unix.NFNL_MSG_BATCH_END)
+	return batch{b.finish(), last}
+}
+
+func (b *nftBatch) addTable(family string) {
+	b.object(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, family)
 	b.str(unix.NFTA_TABLE_NAME, TableName)
-	for _, c := range t.chains {
-		b.chain(t.family, c.chain)
-		for _, r := range c.rules {
-			b.rule(t.family, c.name, r)
-		}
-	}
+}
+
+// flush deletes the rules of all chains in the table.
+func (b *nftBatch) flush(family string) {
+	b.object(unix.NFT_MSG_DELRULE, 0, family)
+	b.str(unix.NFTA_RULE_TABLE, TableName)
 }
 
 func (b *nftBatch) chain(family string, c chain) {

@@ -16,74 +16,98 @@ const (
 type capabilities struct {
 	arp       bool // CONFIG_NF_TABLES_ARP
 	bridge    bool // CONFIG_NF_TABLES_BRIDGE
-	conntrack bool // CONFIG_NFT_CT, and something in this namespace tracks already
+	conntrack bool // CONFIG_NFT_CT
 }
 
-// planFor gives what nftables is to hold in a state. Every chain's policy is
-// accept and the drop is a rule: a base chain is hooked in before its batch is
-// committed, and a policy would act at once, without the rule that frees
-// loopback; the rules of all chains start together, when the batch commits.
-func planFor(s State, c capabilities, allow []Allow) plan {
-	switch s {
-	case Hold:
-		return holdPlan(c, allow)
-	case Shut:
-		return shutPlan(c, allow)
+// planFor gives what nftables is to hold in a state. tracking says that
+// conntrack follows this namespace's flows already.
+//
+// The chains are the same in every state but open, and only their rules differ:
+// rules change at one instant, in all chains of all tables, while chains come
+// and go one hook after another. Every chain's policy is accept and the drop is
+// a rule, for the same reason: a policy would act as soon as its chain is hooked
+// in, before the rule that frees loopback.
+func planFor(s State, c capabilities, tracking bool, allow []Allow) plan {
+	if s == Open {
+		return nil
 	}
-	return nil
-}
-
-// shutPlan drops at the earliest hook of each direction. Postrouting stands
-// behind output for packets that were past it: delayed in an NFQUEUE,
-// forwarded, or transformed by IPsec.
-func shutPlan(c capabilities, allow []Allow) plan {
-	p := plan{{family: "inet", chains: []chain{
-		{"shut-in", "prerouting", beforeAll, dropAll(false, ipRules(allow, false))},
-		{"shut-out", "output", beforeAll, dropAll(true, ipRules(allow, true))},
-		{"shut-post", "postrouting", late, dropAll(true, ipRules(allow, true))},
-	}}}
+	p := plan{{family: "inet", chains: inetChains(c)}}
 	if c.arp {
 		p = append(p, table{family: "arp", chains: []chain{
-			{"shut-in", "input", beforeAll, append(arpRules(allow, false), rule{})},
-			{"shut-out", "output", beforeAll, append(arpRules(allow, true), rule{})},
+			{"in", "input", beforeAll, nil},
+			{"out", "output", beforeAll, nil},
 		}})
 	}
 	if c.bridge {
 		p = append(p, table{family: "bridge", chains: []chain{
-			{"shut-forward", "forward", beforeAll, append(interfaceRules(allow), rule{})},
+			{"forward", "forward", beforeAll, nil},
 		}})
+	}
+	for i := range p {
+		for j := range p[i].chains {
+			c := &p[i].chains[j]
+			c.rules = chainRules(s, p[i].family, c.name, tracking, allow)
+		}
 	}
 	return p
 }
 
-// dropAll puts rules between the one that frees loopback and the drop.
-func dropAll(out bool, allowed []rule) []rule {
-	rules := []rule{{matches: []match{loopback{out}}, accept: true}}
-	return append(append(rules, allowed...), rule{})
-}
-
-// holdPlan refuses what begins a flow. TCP tells by itself: SYN without ACK.
-// UDP is asked of conntrack, and only if something else made it track before:
-// begun now, it would take every flow for a new one.
-func holdPlan(c capabilities, allow []Allow) plan {
-	syn := rule{matches: []match{tcpSyn{}}}
+// inetChains stand at the earliest hook of each direction. Postrouting stands
+// behind output for packets that were past it: delayed in an NFQUEUE,
+// forwarded, or transformed by IPsec.
+func inetChains(c capabilities) []chain {
 	chains := []chain{
-		{"hold-in", "prerouting", beforeAll, refuse(false, allow, syn)},
-		{"hold-out", "output", beforeAll, refuse(true, allow, syn)},
+		{"in", "prerouting", beforeAll, nil},
+		{"out", "output", beforeAll, nil},
+		{"post", "postrouting", late, nil},
 	}
 	if c.conntrack {
-		udp := rule{matches: []match{protocol{"udp"}, ctNew{}}}
 		chains = append(chains,
-			chain{"hold-udp-in", "prerouting", afterConntrack, refuse(false, allow, udp)},
-			chain{"hold-udp-out", "output", afterConntrack, refuse(true, allow, udp)})
+			chain{"udp-in", "prerouting", afterConntrack, nil},
+			chain{"udp-out", "output", afterConntrack, nil})
 	}
-	return plan{{family: "inet", chains: chains}}
+	return chains
 }
 
+// chainRules gives a chain's rules in a state.
+//
+// Hold refuses what begins a flow. TCP tells by itself: SYN without ACK. UDP is
+// asked of conntrack, and only if something else made it track before: begun
+// now, it would take every flow for a new one.
+func chainRules(s State, family, name string, tracking bool, allow []Allow) []rule {
+	syn := rule{matches: []match{tcpSyn{}}}
+	udp := rule{matches: []match{protocol{"udp"}, ctNew{}}}
+	switch family + " " + s.String() + " " + name {
+	case "inet shut in":
+		return refuse(false, allow, rule{})
+	case "inet shut out", "inet shut post":
+		return refuse(true, allow, rule{})
+	case "inet hold in":
+		return refuse(false, allow, syn)
+	case "inet hold out":
+		return refuse(true, allow, syn)
+	case "arp shut in":
+		return append(arpRules(allow, false), rule{})
+	case "arp shut out":
+		return append(arpRules(allow, true), rule{})
+	case "bridge shut forward":
+		return append(interfaceRules(allow), rule{})
+	case "inet hold udp-in":
+		if tracking {
+			return refuse(false, allow, udp)
+		}
+	case "inet hold udp-out":
+		if tracking {
+			return refuse(true, allow, udp)
+		}
+	}
+	return nil
+}
+
+// refuse drops what matches, after what is free.
 func refuse(out bool, allow []Allow, r rule) []rule {
-	rules := dropAll(out, ipRules(allow, out))
-	rules[len(rules)-1] = r
-	return rules
+	rules := []rule{{matches: []match{loopback{out}}, accept: true}}
+	return append(append(rules, ipRules(allow, out)...), r)
 }
 
 // ipRules accepts the allow list's IP traffic in one direction, and the

@@ -79,22 +79,23 @@ func eachRung(o Options, f func(name string, m mechanism)) {
 	}
 }
 
-// peek goes by the names of chains.
+// peek goes by the last rule of the first chain: a verdict and nothing else
+// where the gate is shut.
 func (n *nft) peek() State {
 	t, err := n.readTable("inet")
-	if err != nil || t == nil {
+	if err != nil || t == nil || len(t.rules["in"]) == 0 {
 		return Open
 	}
-	guess := Open
-	for name := range t.rules {
-		switch {
-		case strings.HasPrefix(name, "shut-"):
-			return Shut
-		case strings.HasPrefix(name, "hold-"):
-			guess = Hold
-		}
+	count := 0
+	rules := t.rules["in"]
+	_ = attributes(rules[len(rules)-1], func(uint16, []byte) error {
+		count++
+		return nil
+	})
+	if count == 1 {
+		return Shut
 	}
-	return guess
+	return Hold
 }
 
 // peek goes by the map of any program under our name.

@@ -14,7 +14,9 @@ func TestStatusAndForceOpen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a, _, g := pair(t, Options{Mechanism: name, Allow: []Allow{{Protocol: "tcp", Port: 22}}})
 			o := Options{cgroup: a.cgroup}
-			look := func() string { return a.sh(t, "nft list ruleset; tc qdisc; tc filter show dev to-b ingress; ip rule; ip -6 rule") }
+			look := func() string {
+				return a.sh(t, "nft list ruleset; tc qdisc; tc filter show dev to-b ingress; ip rule; ip -6 rule")
+			}
 			if a.cgroup == "" {
 				o.Mechanism = "nftables+tc+fib" // the machine's own root cgroup is not the test's
 			}

@@ -12,6 +12,11 @@ import (
 // for each direction. It sees all that passes a link, ARP and packet sockets
 // too. Links come one after another, but nothing is shut until the word in the
 // map says so, for all of them at once.
+//
+// The kernel stops a link for a moment and empties its queue when a clsact
+// qdisc comes or goes (dev_deactivate in qdisc_graft, net/sched/sch_api.c, 6.18).
+// Beside nftables that is no loss: the gate is shut at both times, and what was
+// queued before it shut does not leave afterwards.
 type tc struct {
 	sock   *netlinkSocket
 	listen *netlinkSocket // for Guard; deaf until then
