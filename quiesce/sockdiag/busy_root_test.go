@@ -450,4 +450,28 @@ func TestBarrier(t *testing.T) {
 	if err := inspect(t, Options{}).Barrier(); err != nil {
 		t.Error(err)
 	}
+	if err := membarrier(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestExpediteIsPutBack changes a setting of the machine, so it runs only in a guest (as VM tests run it) or where it is allowed.
+func TestExpediteIsPutBack(t *testing.T) {
+	const setting = "/sys/kernel/rcu_expedited"
+	if os.Getenv("SOCKDIAG_OWN_MACHINE") == "" {
+		t.Skip("changes a setting of the machine: only where SOCKDIAG_OWN_MACHINE says that it is the test's own")
+	}
+	before, err := os.ReadFile(setting)
+	if err != nil {
+		t.Skip(err)
+	}
+	one, two := expedite(), expedite()
+	one()
+	if now, _ := os.ReadFile(setting); strings.TrimSpace(string(now)) != "1" {
+		t.Errorf("under way: %q", now)
+	}
+	two()
+	if after, _ := os.ReadFile(setting); string(after) != string(before) {
+		t.Errorf("%q before, %q after", before, after)
+	}
 }

@@ -31,6 +31,10 @@ type Options struct {
 	// connections of AF_VSOCK. No table of the kernel lists either: finding them takes a pass over all descriptors of
 	// all processes, about 5 µs each, in the first look and in each that finds nothing else. Wait makes one to confirm.
 	Pipes, Vsock bool
+	// Expedite makes Barrier set /sys/kernel/rcu_expedited while it runs: the wait then takes a fraction of a millisecond
+	// instead of ten and more, at the price of an interrupt to every processor. For a guest of our own; where the file is not
+	// there or not to be written the barrier takes its time.
+	Expedite bool
 	// Withhold names protocols whose diag module is treated as absent, so that what is used in its place can be tested
 	// on a kernel that has it. "all" is every protocol.
 	Withhold []string
@@ -235,31 +239,4 @@ func (ins *Inspector) ownInodes() (map[uint64]bool, error) {
 		}
 	}
 	return own, nil
-}
-
-// Barrier waits until every packet that was inside the network stack when it was called has landed in a queue that Busy
-// can see, or has left. Releasing a packet socket bound to all protocols goes through synchronize_net
-// (packet_release, net/packet/af_packet.c); without CONFIG_PACKET membarrier's global command waits for the same grace
-// period (kernel/sched/membarrier.c). Packets that a processor has put off are seen by Busy as softnet.
-func (ins *Inspector) Barrier() error {
-	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8 // network byte order
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
-	if errors.Is(err, unix.EAFNOSUPPORT) {
-		return membarrier()
-	}
-	if err != nil {
-		return fmt.Errorf("socket packet: %w", err)
-	}
-	if err := unix.Close(fd); err != nil {
-		return fmt.Errorf("close packet socket: %w", err)
-	}
-	return nil
-}
-
-func membarrier() error {
-	const global = 1 // MEMBARRIER_CMD_GLOBAL, include/uapi/linux/membarrier.h
-	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
-		return fmt.Errorf("membarrier: %w", errno)
-	}
-	return nil
 }
