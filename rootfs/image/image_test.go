@@ -338,3 +338,34 @@ func TestThisTestBinary(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The host's own shell, dynamically linked, is refused step by step until all it needs is there.
+func TestHostShell(t *testing.T) {
+	f, err := elf.Open("/bin/sh")
+	if err != nil {
+		t.Skipf("/bin/sh: %v", err)
+	}
+	defer f.Close()
+	loader := interpreter(f)
+	needed, err := f.ImportedLibraries()
+	must(t, err)
+	if loader == "" || len(needed) == 0 || f.Machine != elf.EM_X86_64 {
+		t.Skip("/bin/sh is no dynamic amd64 program here")
+	}
+	s := Spec{Init: program(t, elf.EM_X86_64, ""), Commands: []string{"/bin/sh"}, Files: []File{{Path: "/bin/sh", Source: "/bin/sh"}}}
+	refused := func(say string) {
+		t.Helper()
+		if _, err := New(s); err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("error %v does not say %s", err, say)
+		}
+	}
+	refused(loader)
+	s.Files = append(s.Files, File{Path: loader, Source: loader})
+	refused(needed[0])
+	for _, lib := range needed {
+		s.Files = append(s.Files, File{Path: "/usr/lib/" + lib, Data: []byte("any"), Mode: 0o644})
+	}
+	i, err := New(s)
+	must(t, err)
+	must(t, i.Close())
+}
