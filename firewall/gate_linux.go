@@ -73,8 +73,9 @@ func (g *Gate) Set(s State) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer g.poke()
+	before := g.want
 	g.want = s // also if setting fails: Guard tries again
-	return describe(g.set(s), "set gate %v", s)
+	return describe(g.set(s, before), "set gate %v", s)
 }
 
 // read takes the mechanism's word where there is no link to look at.
@@ -86,13 +87,28 @@ func (g *Gate) read() (State, error) {
 	return s, err
 }
 
-func (g *Gate) set(s State) error {
-	if got, err := g.read(); err == nil && got == s {
-		return nil
+func (g *Gate) set(s, before State) error {
+	// Opening what we shut needs no look first: that is a resume's last step.
+	if s != Open || before == Open {
+		if got, err := g.read(); err == nil && got == s {
+			return nil
+		}
 	}
-	if err := g.mech.set(s); err != nil {
-		return err
+	err := g.mech.set(s)
+	if err == nil {
+		err = g.prove(s)
 	}
+	if r, ok := g.mech.(resetter); ok && err != nil && !errors.Is(err, ErrNoHold) {
+		g.log("gate: %v; set anew", err)
+		if err = r.reset(s); err == nil {
+			err = g.prove(s)
+		}
+	}
+	return err
+}
+
+// prove reads back.
+func (g *Gate) prove(s State) error {
 	got, err := g.read()
 	if err == nil && got != s {
 		err = fmt.Errorf("%w: the kernel holds %v", ErrTampered, got)

@@ -139,7 +139,7 @@ func (g *Gate) repair() (found State, tampered bool, err error) {
 		}
 	}
 	g.log("gate: found %v, %v; want %v", found, err, g.want)
-	return found, true, g.set(g.want)
+	return found, true, g.set(g.want, g.want)
 }
 
 func (g *Gate) adoptLinks() int {

@@ -19,6 +19,10 @@ type mechanism interface {
 	Close() error
 }
 
+// resetter is a mechanism with a slower way to set a state, which also undoes
+// what others added to what is ours.
+type resetter interface{ reset(State) error }
+
 // rung names a mechanism and how to probe and open it.
 type rung struct {
 	name string
@@ -116,15 +120,28 @@ func (c combined) part(i int, s State) State {
 	return s
 }
 
-// set goes on after an error when it shuts: a gate shut in part is better than
-// an open one.
 func (c combined) set(s State) error {
+	return c.each(s, mechanism.set)
+}
+
+func (c combined) reset(s State) error {
+	return c.each(s, func(m mechanism, s State) error {
+		if r, ok := m.(resetter); ok {
+			return r.reset(s)
+		}
+		return m.set(s)
+	})
+}
+
+// each goes on after an error when it shuts: a gate shut in part is better than
+// an open one.
+func (c combined) each(s State, set func(mechanism, State) error) error {
 	var failed error
 	for i := range c {
 		if s != Shut {
 			i = len(c) - 1 - i
 		}
-		err := c[i].set(c.part(i, s))
+		err := set(c[i], c.part(i, s))
 		if err != nil && s != Shut {
 			return err
 		}

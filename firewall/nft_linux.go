@@ -56,7 +56,14 @@ type compiledTable struct {
 
 type compiledChain struct {
 	chain
-	rules [][]expression
+	rules []compiledRule
+}
+
+type compiledRule struct {
+	expressions []expression
+	// listed is how this kernel lists the rule, once it did: what is listed so
+	// again needs no decoding.
+	listed []byte
 }
 
 // expression is one nftables expression and its canonical bytes.
@@ -109,9 +116,6 @@ func (n *nft) compile(allow []Allow) error {
 	return nil
 }
 
-// set fills the tables; where that does not give what is wanted, because
-// somebody changed chains or added to them, they are made anew. That is atomic
-// too when it shuts, and leaves no moment more open than before or after.
 func (n *nft) set(s State) error {
 	if s == Open {
 		if err := n.send(n.empty); err != nil {
@@ -119,13 +123,17 @@ func (n *nft) set(s State) error {
 		}
 		return describe(n.send(n.remove), "nftables batch that deletes")
 	}
-	v := n.variant(s)
-	if err := n.send(v.fill); err == nil {
-		if got, err := n.state(); err == nil && got == s {
-			return nil
-		}
+	return describe(n.send(n.variant(s).fill), "nftables batch for %v", s)
+}
+
+// reset makes the tables anew, for when somebody changed chains or added to
+// them. That is atomic too when it shuts, and leaves no moment more open than
+// before or after.
+func (n *nft) reset(s State) error {
+	if s == Open {
+		return n.set(s)
 	}
-	return describe(n.send(v.rebuild), "nftables batch for %v", s)
+	return describe(n.send(n.variant(s).rebuild), "nftables batch for %v", s)
 }
 
 func (n *nft) send(b batch) error { return n.sock.transact(b.bytes, b.last) }
@@ -240,7 +248,7 @@ func compilePlan(p plan) ([]compiledTable, error) {
 				if err != nil {
 					return nil, describe(err, "compile %q", r)
 				}
-				cc.rules = append(cc.rules, es)
+				cc.rules = append(cc.rules, compiledRule{expressions: es})
 			}
 			ct.chains = append(ct.chains, cc)
 		}
@@ -281,7 +289,7 @@ func fillBatch(families []string, tables []compiledTable, anew bool) batch {
 		b.flush(t.family)
 		for _, c := range t.chains {
 			for _, r := range c.rules {
-				b.rule(t.family, c.name, r)
+				b.rule(t.family, c.name, r.expressions)
 			}
 		}
 	}
@@ -385,14 +393,18 @@ func nftHead(family string) []byte {
 }
 
 // sameRules compares a chain's rules, expression by expression.
-func sameRules(family byte, live [][]byte, want [][]expression) error {
+func sameRules(family byte, live [][]byte, want []compiledRule) error {
 	if len(live) != len(want) {
 		return fmt.Errorf("%d rules, want %d", len(live), len(want))
 	}
 	for i := range want {
-		if !sameExpressions(family, live[i], want[i]) {
+		if want[i].listed != nil && bytes.Equal(live[i], want[i].listed) {
+			continue
+		}
+		if !sameExpressions(family, live[i], want[i].expressions) {
 			return fmt.Errorf("rule %d is another", i+1)
 		}
+		want[i].listed = live[i]
 	}
 	return nil
 }

@@ -50,31 +50,42 @@ func try(m mechanism, states ...State) error {
 }
 
 // openNft finds out what nf_tables can do here by doing all of it, then makes
-// the gate with what works.
+// the gate with what works. What it compiled and learnt while probing goes with
+// it.
 func openNft(o Options) (mechanism, error) {
 	var caps capabilities
+	var learnt []variant
 	err := inThrowaway(func() error {
-		if err := tryNft(capabilities{}, o.Allow); err != nil {
+		if _, err := tryNft(caps, o.Allow); err != nil {
 			return &UnsupportedError{"nf_tables inet tables", "CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET", err}
 		}
-		caps.arp = tryNft(capabilities{arp: true}, o.Allow) == nil
-		caps.bridge = tryNft(capabilities{bridge: true}, o.Allow) == nil
-		caps.conntrack = tryNft(capabilities{conntrack: true}, o.Allow) == nil
-		return nil
+		for _, has := range []*bool{&caps.arp, &caps.bridge, &caps.conntrack} {
+			*has = true
+			_, err := tryNft(caps, o.Allow)
+			*has = err == nil
+		}
+		var err error
+		learnt, err = tryNft(caps, o.Allow)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return newNft(caps, o.Allow)
+	n, err := newNft(caps, o.Allow)
+	if err != nil {
+		return nil, err
+	}
+	n.variants = learnt
+	return n, nil
 }
 
-func tryNft(caps capabilities, allow []Allow) error {
+func tryNft(caps capabilities, allow []Allow) ([]variant, error) {
 	n, err := newNft(caps, allow)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer n.Close()
-	return try(n, Shut, Hold)
+	return n.variants, try(n, Shut, Hold)
 }
 
 // addProbeLink makes a link for filters and rules to be tried on: loopback is
