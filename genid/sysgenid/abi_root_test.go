@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func open(t *testing.T, path string, flags int) int {
+func open(t testing.TB, path string, flags int) int {
 	t.Helper()
 	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -41,7 +41,7 @@ func pollNow(fd, ms int) int16 {
 	return fds[0].Revents
 }
 
-func mapShared(t *testing.T, path string) []byte {
+func mapShared(t testing.TB, path string) []byte {
 	t.Helper()
 	fd := open(t, path, unix.O_RDONLY)
 	mem, err := unix.Mmap(fd, 0, PageSize, unix.PROT_READ, unix.MAP_SHARED)

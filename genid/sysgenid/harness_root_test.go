@@ -82,7 +82,7 @@ func prepare() error {
 
 // helper is a child process that obeys lines on its standard input.
 type helper struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  *bufio.Scanner
@@ -95,7 +95,7 @@ const ownNamespace = -1
 
 // start runs a helper in a role. Arguments are strings, or files to inherit
 // from descriptor 3 on.
-func start(t *testing.T, uid int, role string, args ...any) *helper {
+func start(t testing.TB, uid int, role string, args ...any) *helper {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	for _, a := range args {
@@ -180,7 +180,7 @@ type device struct {
 }
 
 // serveIn starts a server in exactly the given mode.
-func serveIn(t *testing.T, mode Mode, limit int) *device {
+func serveIn(t testing.TB, mode Mode, limit int) *device {
 	t.Helper()
 	path := filepath.Join(place, strings.ReplaceAll(t.Name(), "/", "_"))
 	h := start(t, 0, "server", path, strconv.Itoa(int(mode)), strconv.Itoa(limit))
@@ -276,6 +276,8 @@ func serverRole(args []string) error {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n)*time.Millisecond)
 			fmt.Println(s.Wait(ctx))
 			cancel()
+		case "fan":
+			fmt.Println(fan(s))
 		case "blocked":
 			fmt.Println(awaitBlocked(s, int(n)))
 		case "open": // waits until n descriptions are open

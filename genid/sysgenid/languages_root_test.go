@@ -24,7 +24,7 @@ var (
 )
 
 // compile builds a C program against the header.
-func compile(t *testing.T, name string, source []byte) string {
+func compile(t testing.TB, name string, source []byte) string {
 	t.Helper()
 	cc, err := exec.LookPath("gcc")
 	if err != nil {

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * N watchers, each a thread: woken, and answering.
+ *
+ *   fanout read PATH N   each blocks in read, and acknowledges with write
+ *   fanout poll PATH N   each blocks in poll, reads the mapped page, acknowledges
+ *   fanout floor - N     the same work without a device: an eventfd per watcher,
+ *                        answers through a pipe; does rounds as told on stdin and
+ *                        prints their nanoseconds
+ *
+ * Prints "ready" when all are tracked.
+ */
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <signal.h>
+#include <time.h>
+
+#include "sysgenid.h"
+
+static const char *path;
+static int by_poll;
+static int answers[2];
+static const volatile uint32_t *page;
+
+static void __attribute__((noreturn)) fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static void *watch(void *arg)
+{
+	int fd = (int)(intptr_t)arg;
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	uint32_t generation;
+
+	for (;;) {
+		if (by_poll) {
+			if (poll(&p, 1, -1) != 1)
+				continue;
+			generation = *page;
+		} else if (read(fd, &generation, 4) != 4) {
+			continue;
+		}
+		while (write(fd, &generation, 4) != 4 && errno == EINTR)
+			;
+	}
+	return 0;
+}
+
+static void *answer(void *arg)
+{
+	int fd = (int)(intptr_t)arg;
+	uint64_t n;
+	char c = 0;
+
+	for (;;)
+		if (read(fd, &n, 8) == 8 && write(answers[1], &c, 1) != 1)
+			return 0;
+}
+
+static void threads(int n, const int *fds, void *(*f)(void *))
+{
+	pthread_attr_t attr;
+	pthread_t t;
+	int i;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 16384);
+	for (i = 0; i < n; i++)
+		if (pthread_create(&t, &attr, f, (void *)(intptr_t)fds[i]))
+			fail("pthread_create");
+}
+
+static void round_floor(int n, const int *fds)
+{
+	static char buf[65536];
+	uint64_t one = 1;
+	struct timespec a, b;
+	int i, got;
+
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	for (i = 0; i < n; i++)
+		if (write(fds[i], &one, 8) != 8)
+			fail("write");
+	for (i = 0; i < n; i += got)
+		if ((got = read(answers[0], buf, sizeof(buf))) <= 0)
+			fail("read");
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	printf("%lld\n", (b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec);
+}
+
+int main(int argc, char **argv)
+{
+	char line[64];
+	int i, n, *fds;
+	struct sysgenid s;
+
+	if (argc != 4)
+		return 2;
+	path = argv[2];
+	n = atoi(argv[3]);
+	fds = calloc(n, sizeof(int));
+	setvbuf(stdout, 0, _IOLBF, 0);
+	if (strcmp(argv[1], "floor")) {
+		by_poll = !strcmp(argv[1], "poll");
+		if (sysgenid_open(&s, path))
+			fail(path);
+		page = s.page;
+		for (i = 0; i < n; i++)
+			if ((fds[i] = open(path, O_RDWR)) < 0 || ioctl(fds[i], SYSGENID_SET_WATCHER_TRACKING, 1UL))
+				fail(path);
+		threads(n, fds, watch);
+		printf("ready\n");
+		while (fgets(line, sizeof(line), stdin))
+			;
+		return 0;
+	}
+	if (pipe(answers))
+		fail("pipe");
+	for (i = 0; i < n; i++)
+		if ((fds[i] = eventfd(0, 0)) < 0)
+			fail("eventfd");
+	switch (fork()) {
+	case -1:
+		fail("fork");
+	case 0:
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		threads(n, fds, answer);
+		pause();
+	}
+	printf("ready\n");
+	while (fgets(line, sizeof(line), stdin))
+		round_floor(n, fds);
+	kill(0, SIGTERM);
+	return 0;
+}
