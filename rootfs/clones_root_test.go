@@ -90,7 +90,6 @@ func TestThreeClonesOneBridge(t *testing.T) {
 	for n := 1; n < 4; n++ {
 		s.in(s.guests[n], func() {
 			must(t, ReplaceNetwork([]Interface{identityOf(n)}))
-			must(t, FlushNeighbours())
 		})
 		s.portUp(n)
 		s.in(s.guests[n], func() { waitRunning(t, "eth0"); must(t, Announce()) })

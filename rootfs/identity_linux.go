@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,15 +21,6 @@ func SetHostname(name string) error {
 	}
 	if err := unix.Sethostname([]byte(name)); err != nil {
 		return fmt.Errorf("set hostname %s: %w", name, err)
-	}
-	return nil
-}
-
-// SetClock steps the wall clock. Timers on the monotonic clock do not notice; services that hold wall-clock deadlines have to be told.
-func SetClock(now time.Time) error {
-	ts := unix.NsecToTimespec(now.UnixNano())
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
-		return fmt.Errorf("set clock to %s: %w", now.UTC().Format(time.RFC3339Nano), err)
 	}
 	return nil
 }

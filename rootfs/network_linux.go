@@ -225,27 +225,3 @@ func removeRoutes(c *rtnl.Conn, index int, keep []Route) error {
 	}
 	return nil
 }
-
-// FlushNeighbours forgets which MAC every neighbour has, but for entries that somebody made permanent: a clone may be on
-// another bridge than its twin.
-func FlushNeighbours() error {
-	c, err := rtnl.Dial(0)
-	if err != nil {
-		return fmt.Errorf("flush neighbours: %w", err)
-	}
-	defer c.Close()
-	list, err := c.Neighbours()
-	if err != nil {
-		return fmt.Errorf("flush neighbours: %w", err)
-	}
-	var errs []error
-	for _, n := range list {
-		if n.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 {
-			continue
-		}
-		if err := c.RemoveNeighbour(n); err != nil && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("flush neighbour %s: %w", n.IP, err))
-		}
-	}
-	return errors.Join(errs...)
-}

@@ -349,22 +349,3 @@ func TestEmpty(t *testing.T) {
 		}
 	}
 }
-
-func TestFlushNeighbours(t *testing.T) {
-	unshare(t, unix.CLONE_NEWNET)
-	pair(t, "eth0", "peer0")
-	must(t, ConfigureNetwork([]Interface{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")}}}))
-	l, _, _ := state(t, "eth0")
-	for ip, s := range map[string]int{"192.0.2.2": netlink.NUD_STALE, "192.0.2.3": netlink.NUD_PERMANENT, "2001:db8::2": netlink.NUD_REACHABLE} {
-		must(t, netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: netip.MustParseAddr(ip).AsSlice(), HardwareAddr: []byte{2, 0, 0, 0, 0, 9}, State: s}))
-	}
-	must(t, FlushNeighbours())
-	left, err := netlink.NeighList(l.Attrs().Index, netlink.FAMILY_ALL)
-	must(t, err)
-	for _, n := range left {
-		// A deleted entry may be listed for a while as failed, without a MAC.
-		if n.HardwareAddr != nil && n.State&netlink.NUD_FAILED == 0 && n.IP.String() != "192.0.2.3" && n.State&netlink.NUD_NOARP == 0 {
-			t.Errorf("left: %+v", n)
-		}
-	}
-}

@@ -1,4 +1,4 @@
-// Package rtnl speaks the few rtnetlink requests that setting up a NIC takes: links, addresses, routes, neighbours.
+// Package rtnl speaks the few rtnetlink requests that setting up a NIC takes: links, addresses, routes.
 //
 // The easy case: [Dial], then [Conn.Links], [Conn.SetLink], [Conn.AddAddress], [Conn.ReplaceRoute].
 //
@@ -20,13 +20,12 @@ import (
 	"syscall"
 )
 
-// Lengths of linux/include/uapi/linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h (v6.12).
+// Lengths of linux/include/uapi/linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h (v6.12).
 const (
 	lenHeader = 16 // struct nlmsghdr: u32 len, u16 type, u16 flags, u32 seq, u32 pid
 	lenLink   = 16 // struct ifinfomsg: u8 family, u8 pad, u16 type, s32 index, u32 flags, u32 change
 	lenAddr   = 8  // struct ifaddrmsg: u8 family, u8 prefixlen, u8 flags, u8 scope, u32 index
 	lenRoute  = 12 // struct rtmsg: u8 family, dst_len, src_len, tos, table, protocol, scope, type; u32 flags
-	lenNeigh  = 12 // struct ndmsg: u8 family, u8 pad, u16 pad, s32 ifindex, u16 state, u8 flags, u8 type
 )
 
 var native = binary.NativeEndian // netlink is in the machine's own byte order

@@ -61,7 +61,6 @@ func FuzzMessages(f *testing.F) {
 			total += lenHeader + len(m.body)
 			parseError(m)
 			parseLink(m.body)
-			parseNeighbour(m.body)
 			if a, ok := parseAddress(m.body); ok && !a.Prefix.IsValid() {
 				t.Fatalf("invalid prefix %v", a.Prefix)
 			}
