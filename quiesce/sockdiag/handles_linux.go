@@ -67,7 +67,7 @@ func (l *look) walk() error {
 			l.ins.note(dir, handle{pid: pid, fd: fd}, target)
 			return true
 		})
-		if err != nil && !gone(err) && !errors.Is(err, unix.EACCES) {
+		if err != nil && !gone(err) {
 			return fmt.Errorf("descriptors of process %d: %w", pid, err)
 		}
 	}
@@ -116,50 +116,71 @@ func (ins *Inspector) noteFIFO(dir int, at handle, target []byte) {
 	ins.handles.names[key] = string(target)
 }
 
-// duplicate runs f with a short-lived duplicate of a descriptor; false if it is not there any more.
-func (l *look) duplicate(at handle, f func(fd int)) bool {
-	if l.walker.pidfds == nil {
-		l.walker.pidfds = make(map[int]int)
-	}
-	pidfd, ok := l.walker.pidfds[at.pid]
-	if !ok {
-		var err error
-		if pidfd, err = unix.PidfdOpen(at.pid, 0); err != nil {
-			return false
-		}
-		l.walker.pidfds[at.pid] = pidfd
+// duplicate runs f with a short-lived duplicate of a descriptor. It returns false if it is not there any more, and an
+// error if it is and we may not have it: what cannot be looked at must not pass for idle.
+func (l *look) duplicate(at handle, f func(fd int)) (bool, error) {
+	pidfd, err := l.pidfd(at.pid)
+	if err != nil {
+		return false, unlessGone(at, err)
 	}
 	fd, err := unix.PidfdGetfd(pidfd, at.fd, 0)
 	if err != nil {
-		return false
+		return false, unlessGone(at, err)
 	}
 	defer unix.Close(fd)
 	if inode, err := inodeOf(fd); err != nil || inode != at.inode {
-		return false
+		return false, err
 	}
 	f(fd)
-	return true
+	return true, nil
+}
+
+func unlessGone(at handle, err error) error {
+	if gone(err) || errors.Is(err, unix.EBADF) {
+		return nil
+	}
+	return fmt.Errorf("duplicate descriptor %d of process %d: %w", at.fd, at.pid, err)
+}
+
+// pidfd opens a process once a look.
+func (l *look) pidfd(pid int) (int, error) {
+	if fd, ok := l.walker.pidfds[pid]; ok {
+		return fd, nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	if l.walker.pidfds == nil {
+		l.walker.pidfds = make(map[int]int)
+	}
+	l.walker.pidfds[pid] = fd
+	return fd, nil
 }
 
 // socket runs f with a duplicate of a socket, walking over all descriptors if it is not where it was. A socket that no
 // process has open (in flight, or not accepted yet) is not reached.
 func (l *look) socket(inode uint64, f func(fd int)) error {
-	if at, ok := l.ins.handles.sockets[inode]; ok && l.duplicate(at, f) {
-		return nil
+	h := &l.ins.handles
+	if at, ok := h.sockets[inode]; ok {
+		if found, err := l.duplicate(at, f); found || err != nil {
+			return err
+		}
 	}
-	if l.walker.walked {
-		l.ins.handles.missing[inode] = true
-		return nil
+	if !l.walker.walked {
+		if h.missing[inode] && !l.walker.thorough {
+			return nil
+		}
+		if err := l.walk(); err != nil {
+			return err
+		}
+		if at, ok := h.sockets[inode]; ok {
+			if found, err := l.duplicate(at, f); found || err != nil {
+				return err
+			}
+		}
 	}
-	if l.ins.handles.missing[inode] && !l.walker.thorough {
-		return nil
-	}
-	if err := l.walk(); err != nil {
-		return err
-	}
-	if at, ok := l.ins.handles.sockets[inode]; !ok || !l.duplicate(at, f) {
-		l.ins.handles.missing[inode] = true
-	}
+	h.missing[inode] = true
 	return nil
 }
 
@@ -244,12 +265,17 @@ func (l *look) unlisted() error {
 		}
 	}
 	for inode, at := range h.sockets {
-		if h.vsock && l.isVsock(at) && !l.excluded(at.pid) {
-			l.duplicate(at, func(fd int) { l.vsock(inode, fd) })
+		if !h.vsock || l.excluded(at.pid) || !l.isVsock(at) {
+			continue
+		}
+		if _, err := l.duplicate(at, func(fd int) { l.vsock(inode, fd) }); err != nil {
+			return err
 		}
 	}
 	for key, ends := range h.pipes {
-		l.pipe(ends, h.names[key])
+		if err := l.pipe(ends, h.names[key]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -331,34 +357,31 @@ func vsockName(sa unix.Sockaddr) string {
 
 // pipe counts a pipe between processes. One within a process (an event loop's own wake-up) is that process's business, and one
 // that an excluded process reads is drained by it.
-func (l *look) pipe(ends []handle, name string) {
-	for _, e := range ends {
-		if l.excluded(e.pid) {
-			return
-		}
+func (l *look) pipe(ends []handle, name string) error {
+	among := func(is func(handle) bool) bool { return slices.ContainsFunc(ends, is) }
+	if among(func(e handle) bool { return l.excluded(e.pid) }) || !among(func(e handle) bool { return e.pid != ends[0].pid }) {
+		return nil
 	}
-	if !slices.ContainsFunc(ends, func(e handle) bool { return e.pid != ends[0].pid }) {
-		return
-	}
-	var bytes uint32
-	for _, e := range ends {
-		if l.duplicate(e, func(fd int) { bytes = queueBytes(fd, unix.TIOCINQ) }) {
-			break // FIONREAD is the same at either end (pipe_ioctl)
-		}
-	}
-	if bytes == 0 {
-		return
-	}
-	s := Socket{Protocol: "pipe", Local: name, Inode: ends[0].inode, Unread: uint64(bytes), Reason: whyUnread, pipe: true}
+	s := Socket{Protocol: "pipe", Local: name, Inode: ends[0].inode, Reason: whyUnread, pipe: true}
 	if name == "" {
 		s.Local = fmt.Sprintf("pipe %d", s.Inode)
 	}
 	for _, e := range ends {
-		if l.duplicate(e, func(fd int) { s.reads(fd, e.pid) }); s.PID != 0 {
+		there, err := l.duplicate(e, func(fd int) {
+			s.Unread = uint64(queueBytes(fd, unix.TIOCINQ)) // FIONREAD is the same at either end (pipe_ioctl)
+			s.reads(fd, e.pid)
+		})
+		if err != nil {
+			return err
+		}
+		if there && (s.Unread == 0 || s.PID != 0) {
 			break
 		}
 	}
-	l.found = append(l.found, s)
+	if s.Unread > 0 {
+		l.found = append(l.found, s)
+	}
+	return nil
 }
 
 // reads names the process as the owner if its end is for reading.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -121,6 +122,9 @@ func (ns *namespace) findSources(withhold []string, buf []byte) error {
 				return fmt.Errorf("probe %s: %w", s.protocol, err)
 			}
 		}
+		if s.kind == byHandle && !canDuplicate() {
+			s.kind = byNone
+		}
 		if s.proto == protoMPTCP && s.kind == byDiag {
 			s.counted = ns.countsMPTCP(buf)
 		}
@@ -137,6 +141,21 @@ func (ns *namespace) probe(s *source, buf []byte) error {
 		return nil
 	}
 	return err
+}
+
+// canDuplicate: pidfd_getfd is there (Linux 5.6). Whether it is allowed is seen when it is needed.
+func canDuplicate() bool {
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(pidfd)
+	fd, err := unix.PidfdGetfd(pidfd, pidfd, 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
 }
 
 // absent: no handler for the family or the protocol (sock_diag_rcv_msg, inet_diag_lock_handler), or no such protocol at all.

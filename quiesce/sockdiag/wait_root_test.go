@@ -1,0 +1,99 @@
+//go:build root
+
+package sockdiag
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestWaitNamesSlowReader: idle connections do not hold a drain up, one that does not read does, and is named.
+func TestWaitNamesSlowReader(t *testing.T) {
+	for way, o := range ways {
+		t.Run(way, func(t *testing.T) {
+			enterNetns(t)
+			ins := inspect(t, o)
+			for range 5 {
+				tcpPair(t, "127.0.0.1") // keep-alive
+			}
+			_, client, server := tcpPair(t, "127.0.0.1")
+			client.write("not read")
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			left, err := ins.Wait(ctx, WaitOptions{Looked: func(n int, _ []Socket) {
+				if n == 3 {
+					cancel()
+				}
+			}})
+			if !errors.Is(err, context.Canceled) || len(left) != 1 || left[0].Local != server.name().String() ||
+				left[0].PID != os.Getpid() || left[0].Since.IsZero() {
+				t.Fatalf("%v, left:\n%s", err, list(left))
+			}
+			left, err = ins.Wait(context.Background(), WaitOptions{Looked: func(n int, _ []Socket) {
+				if n == 2 {
+					server.readAll(len("not read"))
+				}
+			}})
+			if err != nil || len(left) != 0 {
+				t.Errorf("%v, left:\n%s", err, list(left))
+			}
+		})
+	}
+}
+
+// TestWaitAlongAChain: bytes handed from TCP to a unix pair and on to UDP are waited for until they have arrived.
+func TestWaitAlongAChain(t *testing.T) {
+	enterNetns(t)
+	ins := inspect(t, Options{})
+	_, client, server := tcpPair(t, "127.0.0.1")
+	a, b := unixPair(t, unix.SOCK_STREAM)
+	u := newSock(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	at := u.bindTo("127.0.0.1")
+	u.must(unix.Connect(u.fd, toSockaddr(at)))
+	client.write("x")
+	steps := []func(){
+		func() { server.readAll(1); a.write("x") },
+		func() { b.readAll(1); u.write("x") },
+		func() { u.readAll(1) },
+	}
+	taken := 0
+	left, err := ins.Wait(context.Background(), WaitOptions{Looked: func(n int, left []Socket) {
+		if len(left) > 0 && len(steps) > 0 {
+			steps[0]()
+			steps = steps[1:]
+		}
+		taken = n
+	}})
+	if err != nil || len(left) != 0 || len(steps) != 0 || taken < 5 {
+		t.Errorf("%d looks, %d steps to come, %v, left:\n%s", taken, len(steps), err, list(left))
+	}
+}
+
+// TestManyUsers: an Inspector is used by several goroutines; run it with -race.
+func TestManyUsers(t *testing.T) {
+	enterNetns(t)
+	ins := inspect(t, Options{Vsock: false, Withhold: []string{"unix"}})
+	_, client, _ := tcpPair(t, "127.0.0.1")
+	client.write("x")
+	untilOne(t, ins, "tcp", "ESTABLISHED", whyUnread)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 20 {
+				found, err := ins.Busy(context.Background())
+				_, err2 := ins.Inherited(context.Background())
+				if err := errors.Join(err, err2); err != nil || !strings.Contains(list(found), whyUnread) {
+					t.Errorf("%v\n%s", err, list(found))
+				}
+				ins.Sources()
+			}
+		})
+	}
+	all.Wait()
+}
