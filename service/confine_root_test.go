@@ -35,6 +35,17 @@ func init() {
 		fmt.Println("dir", dir, "leaked", leaked)
 		fmt.Println("ptrace", unix.PtraceSeize(1), "mount", unix.Mount("x", "/mnt", "tmpfs", 0, ""))
 	}
+	helpers["hog"] = func([]string) {
+		var all [][]byte
+		for {
+			b := make([]byte, 1<<20)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			all = append(all, b)
+			_ = all
+		}
+	}
 	helpers["private"] = func(args []string) {
 		entries, err := os.ReadDir("/tmp")
 		fmt.Println(len(entries), err, os.WriteFile("/tmp/x", nil, 0o600))
@@ -195,6 +206,46 @@ func TestFDStore(t *testing.T) {
 	eventually(t, "stored content", func() bool { return len(l.Log("s", 0)) >= 3 })
 	if lines := l.Log("s", 0); string(lines[1]) != "1 state" || string(lines[2]) != "precious" {
 		t.Errorf("%s", lines)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(cgroup2Mount(), "cgroup.controllers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []string{"memory", "cpu", "pids"} {
+		if !contains(strings.Fields(string(data)), c) {
+			t.Skipf("the %s controller is not in this machine's cgroup v2 hierarchy; run in a guest", c)
+		}
+	}
+	// A guest's root cgroup has all; ours is below it.
+	if err := os.WriteFile(filepath.Join(cgroup2Mount(), "cgroup.subtree_control"), []byte("+memory +cpu +pids"), 0); err != nil {
+		t.Fatal(err)
+	}
+	hog := helperSpec("hog", "hog")
+	hog.Limits = Limits{MemoryMax: 32 << 20, CPUs: 0.5}
+	forks := shell("forks", "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; wait")
+	forks.Limits.PIDs = 5
+	calm := shell("calm", "cat /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/cpu.max; exec sleep 1000")
+	calm.Limits = Limits{CPUs: 0.5, MemoryMax: 1 << 30}
+	l := newLab(t, hog, forks, calm)
+	if err := l.Start(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "end of the hog", func() bool { return l.state("hog").State == Failed })
+	if st := l.state("hog"); st.ExitCode != 137 || st.OOMKills < 1 {
+		t.Errorf("hog: %+v", st)
+	}
+	eventually(t, "a fork that fails", func() bool { return len(l.Log("forks", 0)) > 0 })
+	n := 0
+	eachID(l.byName["forks"].cg.path, "cgroup.procs", func(int) { n++ })
+	if n > 5 {
+		t.Errorf("%d processes where 5 are allowed", n)
+	}
+	eventually(t, "cpu.max", func() bool { return len(l.Log("calm", 0)) > 0 })
+	if got := string(l.Log("calm", 1)[0]); got != "50000 100000" {
+		t.Errorf("cpu.max %q", got)
 	}
 }
 

@@ -51,13 +51,26 @@ func (f *freezer) set(ctx context.Context, frozen bool) error {
 	return f.events.wait(ctx, "frozen", frozen)
 }
 
-// Freeze stops every service and returns when all are stopped. Then it looks where each thread
-// was stopped: if one of a service that requires settling was in the middle of something, all are thawed
-// and it tries again, until ctx ends. On any error everything runs again.
+// Freeze stops every service at a point where nothing half done is in its memory, and returns when all are
+// stopped. On any error everything runs again.
+//
+// Looking at threads one after the other proves nothing by itself. So each is first seen asleep in a system
+// call that is a rest; then all are frozen, and each must have been stopped where it was seen: in the same
+// call with the same arguments, at the same place of its code and stack. A thread that was caught on its way
+// through some call, a futex wake inside a library or a poll without waiting, is somewhere else. If one was
+// caught, all are thawed and it begins anew, until ctx ends.
+//
+// For a runtime that moves work between threads there is one thing more: all threads may be where they sleep, and one of them
+// has just been woken to go on with a goroutine that was halfway. For the first 100 ms Freeze therefore
+// also wants a moment at which nobody had run since he was seen. That is more than busy services
+// with timers of their own can give, so it is not insisted on.
 //
 // The error is a *FreezeError with the tasks that do not freeze, a *SettleError with those that
 // never rest, or an *EscapeError with processes that left their service's cgroup and would go on running.
 func (m *Manager) Freeze(ctx context.Context) error {
+	if m.freezer == nil {
+		return errNotStarted
+	}
 	if err := m.blockSpawns(ctx); err != nil {
 		return fmt.Errorf("freeze: a service is still being started: %w", err)
 	}
@@ -70,53 +83,64 @@ func (m *Manager) Freeze(ctx context.Context) error {
 
 func (m *Manager) freezeAtRest(ctx context.Context) error {
 	l := newLooker()
-	for try := 0; ; try++ {
-		if err := m.freezer.set(ctx, true); err != nil {
-			if ctx.Err() != nil {
-				return &FreezeError{Tasks: m.unfrozen(l), Err: err}
-			}
-			return err
-		}
-		must, tried, err := m.unsettled(l, true)
+	// Services with Settle "try" are let off once they have spoilt so much time.
+	indulgence := m.now().Add(settleTry)
+	strictness := m.now().Add(settleStrict)
+	for {
+		l.strict = m.now().Before(strictness)
+		caught, err := m.freezeOnce(ctx, l, m.now().Before(indulgence))
 		if err != nil {
 			return err
 		}
-		if len(must) == 0 && (len(tried) == 0 || try >= freezeTries) {
-			if len(tried) > 0 {
-				m.logf("freeze: frozen at a bad moment: %s", listTasks(tried))
-			}
+		if len(caught) == 0 {
 			return m.escapeError()
 		}
-		if err := m.freezer.set(ctx, false); err != nil {
-			return err
-		}
-		if err := m.betweenFreezes(ctx, append(must, tried...)); err != nil {
-			return err
+		if err := sleep(ctx, m.jitter(settleFirst)); err != nil {
+			return &SettleError{Tasks: caught, Err: err}
 		}
 	}
 }
 
-// freezeTries is how often a service with Settle "try" may spoil a freeze.
-const freezeTries = 20
+// settleStrict is how long Freeze wants all threads to have slept at the same moment.
+const settleStrict = 100 * time.Millisecond
 
-// settleBetween is how long one attempt to freeze waits for a good moment before it just tries: a
-// program of many busy threads may have none that lasts long enough for us to see it.
-const settleBetween = 5 * time.Millisecond
+// freezeOnce tries to freeze at a moment of rest. It returns the threads that were not at rest; if there are none,
+// all is frozen, else nothing is. Without wait, threads of services with Settle "try" do not count.
+func (m *Manager) freezeOnce(ctx context.Context, l *looker, wait bool) ([]Task, error) {
+	clear(l.seen)
+	for _, p := range []phase{watching, again, frozen} {
+		if p == again && !l.strict {
+			continue
+		}
+		if p == frozen {
+			if err := m.stopAll(ctx, l); err != nil {
+				return nil, err
+			}
+		}
+		must, try, err := m.unsettled(l, p)
+		if err != nil {
+			return nil, err
+		}
+		if wait {
+			must = append(must, try...)
+		}
+		switch {
+		case len(must) > 0 && p == frozen:
+			return must, m.freezer.set(ctx, false)
+		case len(must) > 0:
+			return must, nil
+		case len(try) > 0 && !wait && p == frozen:
+			m.logf("freeze: frozen at a bad moment: %s", listTasks(try))
+		}
+	}
+	return nil, nil
+}
 
-// betweenFreezes lets threads that were caught go on for a moment, and waits for a good one.
-func (m *Manager) betweenFreezes(ctx context.Context, caught []Task) error {
-	if err := sleep(ctx, m.jitter(settleFirst)); err != nil {
-		return &SettleError{Tasks: caught, Err: err}
-	}
-	short, cancel := context.WithTimeout(ctx, settleBetween)
-	defer cancel()
-	err := m.Settle(short)
-	if ctx.Err() != nil {
-		return &SettleError{Tasks: caught, Err: ctx.Err()}
-	}
-	var restless *SettleError
-	if errors.As(err, &restless) {
-		return nil
+// stopAll freezes, wherever the threads are.
+func (m *Manager) stopAll(ctx context.Context, l *looker) error {
+	err := m.freezer.set(ctx, true)
+	if err != nil && ctx.Err() != nil {
+		return &FreezeError{Tasks: m.unfrozen(l), Err: err}
 	}
 	return err
 }

@@ -5,6 +5,6 @@ package service
 // that computes an answer has every queue empty and is not done. Looking from a machine with one
 // processor, that is the usual case: while we look, the service cannot run.
 func (m *Manager) Resting() (bool, error) {
-	must, try, err := m.unsettled(newLooker(), false)
+	must, try, err := m.unsettled(newLooker(), watching)
 	return len(must)+len(try) == 0, err
 }

@@ -140,26 +140,19 @@ func parseCall(data []byte) (taskCall, error) {
 	return c, nil
 }
 
-// judge says why a thread is not at rest, or "". source tells what file descriptor fd of the thread is
-// open on. When frozen, the state says nothing: the freezer parks threads as sleepers wherever they are,
-// and only the system call tells where that was.
-func judge(s taskStat, c taskCall, frozen bool, source func(fd uint64) string) string {
-	if s.state == 'Z' || s.state == 'X' || s.flags&(pfIOWorker|pfUserWorker|pfKthread) != 0 {
-		return "" // runs no code of the service, now or later
-	}
-	if !frozen {
-		switch s.state {
-		case 'S', 'T', 't':
-		case 'D':
-			return "in an uninterruptible wait"
-		default:
-			return "running"
-		}
-	}
-	switch {
-	case c.nr == callRunning:
+// inert tells whether a thread runs no code of the service, now or later.
+func (s taskStat) inert() bool {
+	return s.state == 'Z' || s.state == 'X' || s.flags&(pfIOWorker|pfUserWorker|pfKthread) != 0
+}
+
+// judge says why a thread in system call c is not at rest, or "". source tells what file descriptor fd of the
+// thread is open on. The kernel shows the system call only of a thread that is off the CPU for a
+// reason, so the state of proc(5) adds nothing.
+func judge(c taskCall, source func(fd uint64) string) string {
+	switch c.nr {
+	case callRunning:
 		return "running"
-	case c.nr == callNone:
+	case callNone:
 		return "stopped in its own code"
 	}
 	kind, ok := restful[c.nr]

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,13 +23,34 @@ const (
 	settleTry = 500 * time.Millisecond
 )
 
+// phase is what a look at the threads is for.
+type phase int
+
+const (
+	watching phase = iota // is each thread at rest now? Remember where it is.
+	again                 // has each slept since it was watched?
+	frozen                // was each stopped where it slept?
+)
+
+// sighting is a thread at rest: where, and how often the scheduler had let it run by then.
+type sighting struct {
+	where uint64 // of the system call, its arguments, stack and instruction pointer
+	runs  uint64
+}
+
 // looker reads /proc with one buffer, so that a look at a thousand threads is no work for the collector.
 type looker struct {
 	buf  []byte
 	path []byte
+	seed maphash.Seed
+	seen map[int]sighting // by thread, of the last watching
+	// strict also wants that no thread has run since it was seen, not only that it is where it was.
+	strict bool
 }
 
-func newLooker() *looker { return &looker{buf: make([]byte, 1024), path: make([]byte, 0, 64)} }
+func newLooker() *looker {
+	return &looker{buf: make([]byte, 4096), path: make([]byte, 0, 64), seed: maphash.MakeSeed(), seen: make(map[int]sighting)}
+}
 
 // read returns the content of /proc/ID/file, valid until the next read. A thread that has ended
 // gives an error: ENOENT before the open, ESRCH after.
@@ -52,7 +74,98 @@ func ended(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err
 
 // look returns thread tid if it is not at rest. An error is not about the thread but about our view: without
 // CONFIG_HAVE_ARCH_TRACEHOOK or the right to ptrace nothing can be said, and silence would be a lie.
-func (l *looker) look(service string, tid int, frozen bool) (*Task, error) {
+func (l *looker) look(service string, tid int, p phase) (*Task, error) {
+	data, err := l.read(tid, "syscall")
+	if ended(err) {
+		if _, gone := l.read(tid, "stat"); ended(gone) {
+			return nil, nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("/proc/%d/syscall: %w", tid, err)
+	}
+	c, err := parseCall(data)
+	if err != nil {
+		return nil, err
+	}
+	where := maphash.Bytes(l.seed, data)
+	why := judge(c, func(fd uint64) string {
+		target, _ := os.Readlink("/proc/" + strconv.Itoa(tid) + "/fd/" + strconv.FormatUint(fd, 10))
+		return target
+	})
+	if why == "" {
+		if why, err = l.compare(tid, where, p); err != nil {
+			return nil, err
+		}
+	}
+	if why == "" {
+		return nil, nil
+	}
+	return l.name(service, tid, c, why)
+}
+
+// compare holds a thread in a restful system call against its last sighting.
+func (l *looker) compare(tid int, where uint64, p phase) (string, error) {
+	runs, err := l.runs(tid)
+	if ended(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	was, ok := l.seen[tid]
+	switch {
+	case p == watching:
+		l.seen[tid] = sighting{where, runs}
+	case !ok:
+		return "new", nil
+	case where != was.where:
+		return "on its way through another system call", nil
+	// To be stopped a sleeper is woken once.
+	case l.strict && runs != was.runs && !(p == frozen && runs == was.runs+1):
+		return "awake a moment ago", nil
+	}
+	return "", nil
+}
+
+// runs returns how often a thread was given a CPU: the third number of /proc/TID/schedstat, or, in kernels without
+// CONFIG_SCHED_INFO, where that is 0, how often it went to sleep.
+func (l *looker) runs(tid int) (uint64, error) {
+	data, err := l.read(tid, "schedstat")
+	if err == nil {
+		if f := bytes.Fields(data); len(f) == 3 && string(f[2]) != "0" {
+			return strconv.ParseUint(string(f[2]), 10, 64)
+		}
+	}
+	text, err := l.status(tid, "voluntary_ctxt_switches:")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(text, 10, 64)
+}
+
+// status returns the value of one line of /proc/TID/status, "" if there is none.
+func (l *looker) status(tid int, key string) (string, error) {
+	data, err := l.read(tid, "status")
+	if err != nil {
+		return "", err
+	}
+	for len(data) > 0 {
+		line := data
+		if i := bytes.IndexByte(data, '\n'); i >= 0 {
+			line, data = data[:i], data[i+1:]
+		} else {
+			data = nil
+		}
+		if v, ok := bytes.CutPrefix(line, []byte(key)); ok {
+			return string(bytes.TrimSpace(v)), nil
+		}
+	}
+	return "", nil
+}
+
+// name describes a thread that is not at rest, unless it is one that runs no code of the service, now or later.
+func (l *looker) name(service string, tid int, c taskCall, why string) (*Task, error) {
 	data, err := l.read(tid, "stat")
 	if ended(err) {
 		return nil, nil
@@ -64,27 +177,7 @@ func (l *looker) look(service string, tid int, frozen bool) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.state == 'Z' || s.state == 'X' {
-		return nil, nil
-	}
-	data, err = l.read(tid, "syscall")
-	if ended(err) {
-		if _, again := l.read(tid, "stat"); ended(again) {
-			return nil, nil
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("/proc/%d/syscall: %w", tid, err)
-	}
-	c, err := parseCall(data)
-	if err != nil {
-		return nil, err
-	}
-	why := judge(s, c, frozen, func(fd uint64) string {
-		target, _ := os.Readlink("/proc/" + strconv.Itoa(tid) + "/fd/" + strconv.FormatUint(fd, 10))
-		return target
-	})
-	if why == "" {
+	if s.inert() {
 		return nil, nil
 	}
 	return &Task{Service: service, PID: l.tgid(tid), TID: tid, Comm: s.comm, State: string(rune(s.state)), Syscall: max(c.nr, callNone), Reason: why}, nil
@@ -92,26 +185,19 @@ func (l *looker) look(service string, tid int, frozen bool) (*Task, error) {
 
 // tgid returns the process of thread tid, or tid itself if it has gone.
 func (l *looker) tgid(tid int) int {
-	data, err := l.read(tid, "status")
-	if err != nil {
-		return tid
-	}
-	for _, line := range bytes.Split(data, []byte{'\n'}) {
-		if v, ok := bytes.CutPrefix(line, []byte("Tgid:")); ok {
-			if n, err := strconv.Atoi(string(bytes.TrimSpace(v))); err == nil {
-				return n
-			}
-		}
+	text, err := l.status(tid, "Tgid:")
+	if n, aerr := strconv.Atoi(text); err == nil && aerr == nil {
+		return n
 	}
 	return tid
 }
 
 // restless returns all threads below cgroup path that are not at rest.
-func (l *looker) restless(service, path string, frozen bool) ([]Task, error) {
+func (l *looker) restless(service, path string, p phase) ([]Task, error) {
 	var tasks []Task
 	var first error
 	eachID(path, "cgroup.threads", func(tid int) {
-		t, err := l.look(service, tid, frozen)
+		t, err := l.look(service, tid, p)
 		if err != nil && first == nil {
 			first = err
 		}
@@ -133,7 +219,7 @@ func (m *Manager) Settle(ctx context.Context) error {
 	l := newLooker()
 	start := m.now()
 	for wait := settleFirst; ; wait = min(2*wait, settleLast) {
-		must, try, err := m.unsettled(l, false)
+		must, try, err := m.unsettled(l, watching)
 		if err != nil {
 			return err
 		}
@@ -153,12 +239,12 @@ func (m *Manager) Settle(ctx context.Context) error {
 
 // unsettled returns the threads not at rest, those of services that require it apart from those that
 // only try.
-func (m *Manager) unsettled(l *looker, frozen bool) (must, try []Task, err error) {
+func (m *Manager) unsettled(l *looker, p phase) (must, try []Task, err error) {
 	for _, u := range m.units {
 		if u.spec.Settle == "off" || u.cg == nil {
 			continue
 		}
-		tasks, err := l.restless(u.spec.Name, u.cg.path, frozen)
+		tasks, err := l.restless(u.spec.Name, u.cg.path, p)
 		switch {
 		case err != nil && u.spec.Settle == "require":
 			return nil, nil, fmt.Errorf("settle %s: cannot see its threads: %w", u.spec.Name, err)
