@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,16 +20,21 @@ import (
 )
 
 type guest struct {
-	id    string
-	start time.Time
+	id     string
+	start  time.Time
+	frozen atomic.Bool
 }
 
 func (g *guest) Quiesce(context.Context, control.QuiesceOptions) (json.RawMessage, int, error) {
+	g.frozen.Store(true)
 	return json.RawMessage(`{"phase":"ready"}`), 1, nil
 }
-func (g *guest) Release(context.Context) (json.RawMessage, error) { return json.RawMessage(`{}`), nil }
-func (g *guest) Resumed(context.Context, control.Resume) error    { return nil }
-func (g *guest) Report() json.RawMessage                          { return json.RawMessage(`{}`) }
+func (g *guest) Release(context.Context) (json.RawMessage, error) {
+	g.frozen.Store(false)
+	return json.RawMessage(`{}`), nil
+}
+func (g *guest) Resumed(context.Context, control.Resume) error { return nil }
+func (g *guest) Report() json.RawMessage                       { return json.RawMessage(`{}`) }
 
 // Services tells how much the init has run so far.
 func (g *guest) Services() any {
@@ -38,7 +44,7 @@ func (g *guest) Services() any {
 }
 
 func (g *guest) Watchers() any            { return []string{} }
-func (g *guest) Frozen() bool             { return false }
+func (g *guest) Frozen() bool             { return g.frozen.Load() }
 func (g *guest) Log(string, int) []string { return nil }
 
 // Status carries the boot id where the source of generations would stand.
@@ -64,7 +70,7 @@ func main() {
 	}
 	id := make([]byte, 16)
 	rand.Read(id)
-	s := control.NewServer(&guest{hex.EncodeToString(id), time.Now()}, control.ServerOptions{Version: "test", Log: func(f string, a ...any) { fmt.Printf(f+"\n", a...) }})
+	s := control.NewServer(&guest{id: hex.EncodeToString(id), start: time.Now()}, control.ServerOptions{Version: "test", Log: func(f string, a ...any) { fmt.Printf(f+"\n", a...) }})
 	fmt.Println("guest: up")
 	err := s.ServeSerial(context.Background(), "")
 	fmt.Println("guest: serial:", err)
