@@ -34,15 +34,14 @@ func (m *machine) result(target, v value) (value, error) {
 }
 
 // number stores and yields an integer that may be wider than integers are. ACPICA cuts it to 32 bits
-// everywhere but in one place, which is where ADDR methods put their results: a package's element
-// gets all of it. Linux takes the address from there, so we do as ACPICA does.
+// everywhere but in fields and in a package's element, which get all of it, and that is where ADDR
+// methods put their results. Linux takes the address from there, so we do as ACPICA does.
 func (m *machine) number(target value, v uint64) (value, error) {
 	r, _ := target.(*reference)
-	stored := m.integer(v)
-	if r != nil && r.list != nil {
-		stored = v
+	if r != nil && (r.list != nil || r.node != nil && isField(r.node.value)) {
+		return m.integer(v), m.store(r, v)
 	}
-	return m.integer(v), m.store(r, stored)
+	return m.integer(v), m.store(r, m.integer(v))
 }
 
 func (m *machine) opAdd(_ *frame, a []value) (value, error) {

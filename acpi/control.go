@@ -196,8 +196,13 @@ func (m *machine) opCondRefOf(_ *frame, a []value) (value, error) {
 	return m.truth(true), m.store(t, r)
 }
 
+// opSizeOf measures data; a field is none, whatever reading it would give.
 func (m *machine) opSizeOf(_ *frame, a []value) (value, error) {
-	v, err := m.load(a[0].(*reference))
+	r := a[0].(*reference)
+	if r.node != nil && isField(r.node.value) {
+		return nil, typeError(r.node.value, "data")
+	}
+	v, err := m.load(r)
 	if err != nil {
 		return nil, err
 	}

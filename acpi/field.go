@@ -1,6 +1,7 @@
 package acpi
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -313,16 +314,21 @@ func (m *machine) beside(u *field, addr, size uint64) (*blob, error) {
 	return b, err
 }
 
-// fieldData returns the bytes of a value that is stored into a field; a string counts without its NUL.
+func isField(v value) bool {
+	k := kindOf(v)
+	return k == kindField || k == kindBufferField
+}
+
+// fieldData returns the bytes of a value that is stored into a field: eight of an integer, whatever
+// its width; a string counts without its NUL.
 func (m *machine) fieldData(v value) ([]byte, error) {
-	if b, ok := v.(*blob); ok {
-		return b.data, nil
+	switch v := v.(type) {
+	case *blob:
+		return v.data, nil
+	case uint64:
+		return binary.LittleEndian.AppendUint64(nil, v), nil
 	}
-	b, err := m.toBuffer(v)
-	if err != nil {
-		return nil, err
-	}
-	return b.data, nil
+	return nil, typeError(v, "an integer, string or buffer")
 }
 
 // moveBits copies n bits between buffers that are long enough.

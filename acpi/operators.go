@@ -173,7 +173,7 @@ func mathOperator(code uint16) operator {
 	case 0x95:
 		return operator{"LLess", "vv", (*machine).opLLess}
 	case 0x89:
-		return operator{"Match", "v1i1ii", (*machine).opMatch}
+		return operator{"Match", "v1v1vi", (*machine).opMatch}
 	case 0x73:
 		return operator{"Concatenate", "vvt", (*machine).opConcatenate}
 	case 0x84:

@@ -212,15 +212,20 @@ func (m *machine) storeElement(r *reference, v value) error {
 	return err
 }
 
+// storeByte takes the low byte of an integer and the first of anything else.
 func (m *machine) storeByte(r *reference, v value) error {
-	i, err := m.toInteger(v)
-	if err != nil {
-		return err
-	}
 	if r.index >= len(r.blob.data) {
 		return errIndex
 	}
-	r.blob.data[r.index] = byte(i)
+	switch v := v.(type) {
+	case uint64:
+		r.blob.data[r.index] = byte(v)
+	case *blob:
+		r.blob.data[r.index] = 0
+		copy(r.blob.data[r.index:r.index+1], v.data)
+	default:
+		return typeError(v, "an integer, string or buffer")
+	}
 	return nil
 }
 
