@@ -14,6 +14,7 @@ import (
 // diskSpec has one of everything: owners, setuid, hard links, devices, FIFO, attributes, odd names.
 func diskSpec(t *testing.T) Spec {
 	layer := tarOf(t,
+		tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o700}, // too narrow for a root
 		tar.Header{Name: "usr/bin/tool", Uname: "tool", Mode: 0o4755, Uid: 7, Gid: 70000, PAXRecords: map[string]string{"SCHILY.xattr.user.note": "a\x00b", "SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}},
 		tar.Header{Name: "usr/bin/again", Typeflag: tar.TypeLink, Linkname: "usr/bin/tool"},
 		tar.Header{Name: "fifo", Typeflag: tar.TypeFifo, Mode: 0o600},
@@ -59,7 +60,7 @@ func TestExt4(t *testing.T) {
 		{"stat /usr/bin/tool", "Mode:  04755"}, {"stat /usr/bin/tool", "User:     7   Group: 70000"}, {"stat /usr/bin/again", "Links: 2"},
 		{"stat /usr/bin/tool", "security.capability"}, {"ea_get -x /usr/bin/tool user.note", "61 00 62"}, {"stat /dev/console", "Device major/minor number: 05:01"},
 		{"stat /fifo", "Type: FIFO"}, {`cat "odd ""name"" here"`, "odd"}, {"stat /sbin/init", `Fast link dest: "/init"`}, {"stat /tmp", "Mode:  01777"},
-		{"stat /usr/bin/tool", "mtime: 0x6553f100:00000000"}, {"show_super_stats -h", "rouse"},
+		{"stat /usr/bin/tool", "mtime: 0x6553f100:00000000"}, {"show_super_stats -h", "rouse"}, {"stat /", "Mode:  0755"},
 	} {
 		if got := say(t, debugfs, "-R", c.command, disk); !strings.Contains(got, c.want) {
 			t.Errorf("%s: %s\ndoes not say %q", c.command, got, c.want)
@@ -90,7 +91,7 @@ func TestSquashfs(t *testing.T) {
 	s := diskSpec(t)
 	disk := writeDisk(t, s, Disk{Format: "squashfs"})
 	list := say(t, unsquashfs, "-lln", "-UTC", disk)
-	for _, want := range []string{"-rwsr-xr-x 7/70000", "crw------- 0/0", "prw------- 0/0", "drwxrwxrwt 0/0", `odd "name" here`, "2023-11-14 22:13 squashfs-root/tmp", "squashfs-root/sbin/init -> /init"} {
+	for _, want := range []string{"-rwsr-xr-x 7/70000", "crw------- 0/0", "prw------- 0/0", "drwxrwxrwt 0/0", `odd "name" here`, "2023-11-14 22:13 squashfs-root/tmp", "squashfs-root/sbin/init -> /init", "drwxr-xr-x 0/0"} {
 		if !strings.Contains(list, want) {
 			t.Errorf("%s\ndoes not list %q", list, want)
 		}

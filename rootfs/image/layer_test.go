@@ -44,7 +44,7 @@ func layerOf(b []byte) Layer {
 
 func TestLayers(t *testing.T) {
 	low := tarOf(t,
-		tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755},
+		tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o700},
 		tar.Header{Name: "usr/lib/", Typeflag: tar.TypeDir, Mode: 0o755},
 		tar.Header{Name: "lib", Typeflag: tar.TypeSymlink, Linkname: "usr/lib"},
 		tar.Header{Name: "usr/lib/a", Uname: "low a", Uid: 5, Gid: 6, Mode: 0o4755},

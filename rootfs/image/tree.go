@@ -129,8 +129,11 @@ func (t *tree) put(p string, e *entry) error {
 	if err != nil {
 		return err
 	}
-	if at == "/" && !e.isDir() {
-		return fmt.Errorf("%s: the root can only be a folder", p)
+	if at == "/" {
+		if !e.isDir() {
+			return fmt.Errorf("%s: the root can only be a folder", p)
+		}
+		e.mode |= 0o755 // a folder made by mktemp is 0700, and as a root would lock every service out
 	}
 	for dir := path.Dir(at); ; dir = path.Dir(dir) {
 		if have := t.entries[dir]; have == nil {
