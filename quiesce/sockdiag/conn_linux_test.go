@@ -3,7 +3,9 @@ package sockdiag
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -153,5 +155,52 @@ func TestMountedNamespaces(t *testing.T) {
 	}
 	if n := parseInFlight([]byte("pos:\t0\nflags:\t02\nscm_fds: 3\nino: 4\n")); n != 3 {
 		t.Errorf("in flight: %d", n)
+	}
+}
+
+// TestOwnersAreRemembered: a socket that stays busy is looked for once, and so is one that no process has open.
+func TestOwnersAreRemembered(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inode, err := inodeOf(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var o owners
+	found := func(inodes ...uint64) []Socket {
+		out := make([]Socket, len(inodes))
+		for i, n := range inodes {
+			out[i].Inode = n
+		}
+		if err := o.fill(out); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	nobody := uint64(1) << 40
+	if got := found(inode, nobody, 0); got[0].PID != os.Getpid() || got[0].Comm == "" || got[1].PID != 0 {
+		t.Errorf("first look: %+v", got)
+	}
+	unix.Close(fd) // only memory can tell now
+	o.took = time.Hour
+	if got := found(inode, nobody); got[0].PID != os.Getpid() || got[0].Comm == "" {
+		t.Errorf("second look: %+v", got)
+	}
+	found()
+	if len(o.known) != 0 {
+		t.Errorf("remembers what is not busy any more: %v", o.known)
+	}
+	if got := found(inode); got[0].PID != 0 || len(o.known) != 0 {
+		t.Errorf("a pass was made before its time: %+v", got)
+	}
+}
+
+func TestUnlessGone(t *testing.T) {
+	for err, want := range map[error]bool{unix.ESRCH: false, unix.EBADF: false, unix.EPERM: true, unix.EMFILE: true} {
+		if got := unlessGone(handle{}, err); (got != nil) != want || got != nil && !errors.Is(got, err) {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }

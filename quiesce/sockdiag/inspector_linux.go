@@ -50,6 +50,7 @@ type Inspector struct {
 	buf     []byte
 	since   map[identity]time.Time // when what the last look found was first found
 	handles handles
+	owners  owners
 }
 
 // New opens the netlink sockets and finds out, once, which protocols the kernel has diagnostics for: asking for an
@@ -143,7 +144,7 @@ func (ins *Inspector) Wait(ctx context.Context, o WaitOptions) (left []Socket, e
 	}
 	ins.mu.Lock()
 	defer ins.mu.Unlock()
-	return left, errors.Join(err, fillOwners(left))
+	return left, errors.Join(err, ins.owners.fill(left))
 }
 
 // look takes one look and leaves out what is excluded. A thorough one passes over all descriptors if it has to.
@@ -170,7 +171,7 @@ func (ins *Inspector) look(ctx context.Context, thorough bool) ([]Socket, error)
 
 // finish names the owners and asks the caller which of them do not count.
 func (ins *Inspector) finish(found []Socket) ([]Socket, error) {
-	if err := fillOwners(found); err != nil {
+	if err := ins.owners.fill(found); err != nil {
 		return nil, err
 	}
 	if ins.options.Ignore != nil {

@@ -7,44 +7,80 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// fillOwners sets PID and Comm of sockets that have an inode. The kernel keeps no link from a socket to its processes,
-// so the descriptors of all processes are read, once for all sockets of a look and only if the look found any. The
-// lowest pid wins: with a listening socket shared by forked workers that is the parent.
-func fillOwners(found []Socket) error {
-	wanted := make(map[uint64][]int, len(found))
+// owners finds which process has a socket open. The kernel keeps no link from a socket to its processes, so the descriptors
+// of all processes are read: once for all sockets of a look, only for those whose owner was not found before, and not so
+// often that it takes more than a tenth of a processor.
+type owners struct {
+	known map[uint64]handle // by inode; of what was busy in the last look. A pid of 0: no process had it open
+	comms map[int]string    // by pid, of the same
+	last  time.Time         // end of the last pass, and how long it took
+	took  time.Duration
+}
+
+const (
+	cheapPass = 5 * time.Millisecond // is always allowed
+	passShare = 10                   // others rest for that many times their own length
+)
+
+// fill sets PID and Comm of sockets that have an inode. The lowest pid wins: with a listening socket shared by forked
+// workers that is the parent. A socket that got busy just after a long pass stays nameless until the next may be made.
+func (o *owners) fill(found []Socket) error {
+	known, comms := make(map[uint64]handle, len(found)), make(map[int]string)
+	wanted := make(map[uint64]bool)
 	for i := range found {
-		if found[i].Inode != 0 && !found[i].pipe {
-			wanted[found[i].Inode] = append(wanted[found[i].Inode], i)
+		inode := found[i].Inode
+		if inode == 0 || found[i].pipe {
+			continue
+		}
+		if at, ok := o.known[inode]; ok {
+			known[inode], comms[at.pid] = at, o.comms[at.pid]
+		} else {
+			wanted[inode] = true
 		}
 	}
-	if len(wanted) == 0 {
-		return nil
+	o.known, o.comms = known, comms
+	if begin := time.Now(); len(wanted) > 0 && (o.took < cheapPass || begin.Sub(o.last) > passShare*o.took) {
+		if err := o.pass(wanted); err != nil {
+			return err
+		}
+		o.last = time.Now()
+		o.took = o.last.Sub(begin)
 	}
+	for i := range found {
+		if at := o.known[found[i].Inode]; at.pid != 0 && !found[i].pipe {
+			found[i].belong(at, o.comms[at.pid])
+		}
+	}
+	return nil
+}
+
+func (s *Socket) belong(at handle, comm string) {
+	s.PID, s.Comm = at.pid, comm
+	if s.Protocol == "unix" {
+		s.InFlight = inFlight(at.pid, at.fd)
+	}
+}
+
+// pass looks for the wanted sockets in all processes, until all are found.
+func (o *owners) pass(wanted map[uint64]bool) error {
 	pids, err := processes()
 	if err != nil {
 		return err
 	}
 	for _, pid := range pids {
-		comm := ""
 		err := eachSocket(pid, func(fd int, inode uint64) bool {
-			at, ok := wanted[inode]
-			if !ok {
-				return true
-			}
-			if comm == "" {
-				comm = commandOf(pid)
-			}
-			for _, i := range at {
-				found[i].PID, found[i].Comm = pid, comm
-				if found[i].Protocol == "unix" {
-					found[i].InFlight = inFlight(pid, fd)
+			if wanted[inode] {
+				delete(wanted, inode)
+				o.known[inode] = handle{pid: pid, fd: fd, inode: inode}
+				if o.comms[pid] == "" {
+					o.comms[pid] = commandOf(pid)
 				}
 			}
-			delete(wanted, inode)
 			return len(wanted) > 0
 		})
 		// A process that has gone, or is not ours to look at, owns nothing that could be named.
@@ -54,6 +90,9 @@ func fillOwners(found []Socket) error {
 		if len(wanted) == 0 {
 			break
 		}
+	}
+	for inode := range wanted {
+		o.known[inode] = handle{inode: inode}
 	}
 	return nil
 }
