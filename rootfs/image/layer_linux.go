@@ -32,24 +32,33 @@ func TarFile(name string) Layer {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
 		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{r, f}, nil
+		return &decompressed{r, f}, nil
 	}
 }
 
+// decompressed closes the decompressor, which has goroutines of its own, and its file.
+type decompressed struct {
+	io.ReadCloser
+	file *os.File
+}
+
+func (d *decompressed) Close() error { return errors.Join(d.ReadCloser.Close(), d.file.Close()) }
+
 // decompressor looks at the first bytes: RFC 1952, section 2.3.1; RFC 8878, section 3.1.1.
-func decompressor(r io.Reader) (io.Reader, error) {
+func decompressor(r io.Reader) (io.ReadCloser, error) {
 	b := bufio.NewReaderSize(r, 1<<16)
 	head, _ := b.Peek(4) // shorter is no tar either; the tar reader will say so
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		return gzip.NewReader(b)
 	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return zstd.NewReader(b)
+		z, err := zstd.NewReader(b)
+		if err != nil {
+			return nil, err
+		}
+		return z.IOReadCloser(), nil
 	}
-	return b, nil
+	return io.NopCloser(b), nil
 }
 
 // addLayers puts the layers on top of each other, the first one lowest.
