@@ -18,6 +18,15 @@ import (
 // abort ends the FUSE connection of the device, as an operator can.
 func abort(t *testing.T, path string) {
 	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	abortConnection(t, strconv.Itoa(int(unix.Minor(st.Dev))))
+}
+
+func abortConnection(t *testing.T, number string) {
+	t.Helper()
 	dir := filepath.Join(place, "fusectl")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -26,11 +35,27 @@ func abort(t *testing.T, path string) {
 		t.Skipf("no fusectl filesystem: %v", err)
 	}
 	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
+	putFile(t, filepath.Join(dir, number, "abort"), "1")
+}
+
+// TestAbortedShelf aborts the connection of the page alone.
+func TestAbortedShelf(t *testing.T) {
+	d := serveIn(t, ModePassthrough, 0)
+	number := d.ask("shelf")
+	if number == "none" {
+		t.Skip("kernel with memfd seals on FUSE passthrough: there is no shelf")
+	}
+	c := openClient(t, d.path)
+	if err := c.Track(true); err != nil {
 		t.Fatal(err)
 	}
-	putFile(t, filepath.Join(dir, strconv.Itoa(int(unix.Minor(st.Dev))), "abort"), "1")
+	abortConnection(t, number)
+	d.awaitLog("serving " + d.path + " again")
+	d.bump(42)
+	if got := load(mapShared(t, d.path)); got != 42 {
+		t.Errorf("a new mapping shows %d, want 42", got)
+	}
+	goesOn(t, d, c)
 }
 
 func (d *device) awaitLog(text string) string {
@@ -71,7 +96,7 @@ func TestAborted(t *testing.T) {
 			t.Errorf("a new mapping shows %d, want 42", got)
 		}
 		if mode == ModePassthrough {
-			reader.want("42", "load") // the memfd lives on
+			reader.want("42", "load") // the page lives on
 		}
 		goesOn(t, d, c)
 	})

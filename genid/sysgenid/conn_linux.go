@@ -15,25 +15,119 @@ import (
 // fuse_backing_map { s32 fd; u32 flags; u64 padding }), Linux 6.9.
 const backingOpen = 1<<30 | 16<<16 | 229<<8 | 1
 
-// conn is one FUSE connection. A single goroutine reads and handles requests
-// and never waits for anything but the next one: page faults have to be
-// answered while a bump is being stored. What may have to wait (a trigger, which
-// stores) runs in a goroutine of its own.
+// link is a descriptor of /dev/fuse that is connected to a mount. A single
+// goroutine reads and handles requests and never waits for anything but the
+// next one: page faults have to be answered while a bump is being stored. What
+// may have to wait (a trigger, which stores) runs in a goroutine of its own.
 //
 // Reads and answers are raw system calls, which do not tell Go's scheduler:
 // the descriptor is non-blocking, answering does not block, and an idle sysmon
 // is not woken for every request. Only a store, which may wait for a page's
 // lock, is an ordinary one.
-type conn struct {
+type link struct {
 	file   *os.File
 	raw    syscall.RawConn
+	broken atomic.Bool
+}
+
+// join makes a link of a descriptor that is mounted. It is Go's poller's only
+// from then on: one that has no mount yet is in error for epoll, and
+// edge-triggered epoll would never look again.
+func join(fd int, name string) (*link, error) {
+	file := os.NewFile(uintptr(fd), name)
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &link{file: file, raw: raw}, nil
+}
+
+// serve handles requests until the connection ends, and returns why it did:
+// os.ErrClosed after close, ECONNABORTED if aborted from sysfs, ENODEV if
+// unmounted.
+func (l *link) serve(dispatch func([]byte)) error {
+	defer l.broken.Store(true)
+	buf := make([]byte, requestBuffer)
+	var end error
+	err := l.raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
+			switch errno {
+			case 0:
+				dispatch(buf[:n])
+			case unix.EINTR, unix.ENOENT: // ENOENT: that request was taken back
+			case unix.EAGAIN:
+				return false
+			default:
+				end = errno
+				return true
+			}
+		}
+	})
+	return errors.Join(end, err)
+}
+
+// write sends one message, ignoring errors: a request that its caller gave up
+// is no longer there (ENOENT), and a dead connection is noticed by serve.
+func (l *link) write(b []byte) {
+	_ = l.raw.Control(func(fd uintptr) {
+		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	})
+}
+
+// answer implements answerer.
+func (l *link) answer(unique uint64, errno syscall.Errno, payload []byte) {
+	b := appendAnswer(make([]byte, 0, 160), unique, errno, len(payload))
+	l.write(append(b, payload...))
+}
+
+// wake implements answerer: FUSE_NOTIFY_POLL, struct { u64 kh }.
+func (l *link) wake(key uint64) {
+	b := appendNotify(make([]byte, 0, 24), notifyPoll, 8)
+	l.write(appendU64(b, key))
+}
+
+// store puts the counter into the page cache. It waits while the page is
+// locked for a fault, which serve answers.
+func (l *link) store(gen uint32) error {
+	const payload = 24 + PageSize
+	b := appendNotify(make([]byte, 0, answerHeader+payload), notifyStore, payload)
+	b = appendStore(b, gen)
+	var failed error
+	_ = l.raw.Control(func(fd uintptr) {
+		if _, err := unix.Write(int(fd), b); err != nil && !l.broken.Load() {
+			failed = fmt.Errorf("store generation %d in the mapped page: %w", gen, err)
+		}
+	})
+	return failed
+}
+
+// fault answers a read of the page. The counter is read without any lock.
+func (l *link) fault(unique uint64, in readIn, counter *atomic.Uint32) {
+	n := 0
+	if in.Offset < PageSize {
+		n = int(min(uint64(in.Size), PageSize-in.Offset))
+	}
+	b := appendAnswer(make([]byte, 0, answerHeader+PageSize), unique, 0, n)
+	if in.Offset == 0 {
+		b = appendPage(b, counter.Load(), n)
+	} else {
+		b = append(b, make([]byte, n)...)
+	}
+	l.write(b)
+}
+
+// conn is the connection of the device.
+type conn struct {
+	*link
 	server *Server
 	want   Mode
 	mode   Mode // valid after ready is closed
 	cause  error
 	ready  chan struct{} // closed when INIT has been answered
+	page   *os.File      // what passthrough mappings show; nil without passthrough
 	back   int32
-	broken atomic.Bool
 }
 
 // mount makes a connection and puts its one file over path.
@@ -49,88 +143,11 @@ func mount(s *Server, want Mode) (*conn, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("mount FUSE on %s: %w", s.path, err)
 	}
-	// Go's poller takes the descriptor only now: one that has no mount yet is in
-	// error for epoll, and edge-triggered epoll would never look again.
-	file := os.NewFile(uintptr(fd), s.options.Device)
-	raw, err := file.SyscallConn()
+	l, err := join(fd, s.options.Device)
 	if err != nil {
-		file.Close()
 		return nil, err
 	}
-	return &conn{file: file, raw: raw, server: s, want: want, ready: make(chan struct{})}, nil
-}
-
-// serve handles requests until the connection ends, and returns why it did:
-// os.ErrClosed after close, ECONNABORTED if aborted from sysfs, ENODEV if
-// unmounted.
-func (c *conn) serve() error {
-	defer c.broken.Store(true)
-	buf := make([]byte, requestBuffer)
-	var end error
-	err := c.raw.Read(func(fd uintptr) bool {
-		for {
-			n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
-			switch errno {
-			case 0:
-				c.dispatch(buf[:n])
-			case unix.EINTR, unix.ENOENT: // ENOENT: that request was taken back
-			case unix.EAGAIN:
-				return false
-			default:
-				end = errno
-				return true
-			}
-		}
-	})
-	return errors.Join(end, err)
-}
-
-// write sends one message, ignoring errors: a request that its caller gave up
-// is no longer there (ENOENT), and a dead connection is noticed by serve.
-func (c *conn) write(b []byte) {
-	_ = c.raw.Control(func(fd uintptr) {
-		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
-	})
-}
-
-// answer implements answerer.
-func (c *conn) answer(unique uint64, errno syscall.Errno, payload []byte) {
-	b := appendAnswer(make([]byte, 0, 160), unique, errno, len(payload))
-	c.write(append(b, payload...))
-}
-
-// wake implements answerer: FUSE_NOTIFY_POLL, struct { u64 kh }.
-func (c *conn) wake(key uint64) {
-	b := appendNotify(make([]byte, 0, 24), notifyPoll, 8)
-	c.write(appendU64(b, key))
-}
-
-// store puts the counter into the page cache. It waits while the page is
-// locked for a fault, which serve answers.
-func (c *conn) store(gen uint32) {
-	const payload = 24 + PageSize
-	b := appendNotify(make([]byte, 0, answerHeader+payload), notifyStore, payload)
-	b = appendStore(b, gen)
-	_ = c.raw.Control(func(fd uintptr) {
-		if _, err := unix.Write(int(fd), b); err != nil && !c.broken.Load() {
-			c.server.log("sysgenid: store generation %d in the page of %s: %v", gen, c.server.path, err)
-		}
-	})
-}
-
-// fault answers a read of the page. The counter is read without any lock.
-func (c *conn) fault(unique uint64, in readIn) {
-	n := 0
-	if in.Offset < PageSize {
-		n = int(min(uint64(in.Size), PageSize-in.Offset))
-	}
-	b := appendAnswer(make([]byte, 0, answerHeader+PageSize), unique, 0, n)
-	if in.Offset == 0 {
-		b = appendPage(b, c.server.core.counter.Load(), n)
-	} else {
-		b = append(b, make([]byte, n)...)
-	}
-	c.write(b)
+	return &conn{link: l, server: s, want: want, ready: make(chan struct{})}, nil
 }
 
 // dispatch handles one request.
@@ -190,30 +207,30 @@ func (c *conn) init(r request) error {
 	}
 	defer close(c.ready)
 	offered := in.Flags&(initPassthrough|initExt) == initPassthrough|initExt
-	through := offered && c.want != ModePageCache && c.server.memory != nil
+	through := offered && c.want != ModePageCache && c.page != nil
 	c.answer(r.Unique, 0, appendInit(nil, in, through))
 	c.mode = ModePageCache
 	switch {
 	case through:
-		if c.back, c.cause = c.register(c.server.memory.file.Fd()); c.cause == nil {
+		if c.back, c.cause = c.register(c.page.Fd()); c.cause == nil {
 			c.mode = ModePassthrough
 		}
 	case c.want != ModePageCache:
 		c.cause = errors.New("the kernel offers no FUSE_PASSTHROUGH (Linux 6.9, CONFIG_FUSE_PASSTHROUGH)")
 	}
 	if c.mode == ModePageCache {
-		c.store(c.server.core.counter.Load()) // nobody can have it open yet, so this cannot wait
+		return c.store(c.server.core.counter.Load()) // nobody can have it open yet, so this cannot wait
 	}
 	return nil
 }
 
-// register makes the memfd a backing file.
-func (c *conn) register(memfd uintptr) (int32, error) {
+// register makes the page's file a backing file.
+func (c *conn) register(page uintptr) (int32, error) {
 	in := struct {
 		fd      int32
 		flags   uint32
 		padding uint64
-	}{fd: int32(memfd)}
+	}{fd: int32(page)}
 	var id uintptr
 	var errno syscall.Errno
 	err := c.raw.Control(func(fd uintptr) {
@@ -233,9 +250,9 @@ func (c *conn) register(memfd uintptr) (int32, error) {
 // Passthrough is for all opens alike: while one passthrough open exists, the
 // kernel fails all others of the inode with EIO (fs/fuse/iomode.c,
 // fuse_file_io_open), so that whoever held a descriptor for reading would keep
-// all watchers out. Mappings are kept from being writable by the memfd's seal
-// (see look). With the page cache, descriptors for writing are direct, which
-// makes mmap fail with ENODEV, and descriptors for reading are cached.
+// all watchers out. Mappings are kept from being writable by the memfd's seal,
+// or by the shelf. With the page cache, descriptors for writing are direct,
+// which makes mmap fail with ENODEV, and descriptors for reading are cached.
 func (c *conn) open(r request) error {
 	flags, err := parseOpen(r.Body)
 	if err != nil {
@@ -280,7 +297,7 @@ func (c *conn) read(r request) error {
 		return err
 	}
 	if in.ReadFlags&readLockOwner == 0 || c.server.core.isCached(in.Handle) {
-		c.fault(r.Unique, in)
+		c.fault(r.Unique, in, &c.server.core.counter)
 		return nil
 	}
 	c.server.core.read(r.Unique, in.Handle, r.PID, in.Size, in.FileFlags&unix.O_NONBLOCK != 0)

@@ -22,9 +22,15 @@
 //
 // The mechanism. Where a kernel driver serves the device it is used as it is.
 // Else a FUSE mount whose root is one regular file is put over the path,
-// straight from /dev/fuse. With FUSE_PASSTHROUGH (Linux 6.9) mappings go to a
-// memfd and a bump is one store; without it FUSE_NOTIFY_STORE changes the page
-// cache under all mappings. Under the mount lies a plain file that holds the
+// straight from /dev/fuse. Three ways, the best that works and cannot be forged:
+//
+//   - FUSE_PASSTHROUGH (Linux 6.9) to a sealed memfd: a bump is one store.
+//   - FUSE_PASSTHROUGH to a second FUSE file that is mounted nowhere (shelf),
+//     where the kernel does not apply the seal: seen on 6.12 and 6.18.
+//   - The page cache of the device's own file, up to Linux 6.8.
+//
+// In the latter two FUSE_NOTIFY_STORE changes the page under all mappings. Under
+// the mount lies a plain file that holds the
 // counter too: it serves who opens in the instant when a broken connection is
 // being replaced, and everyone where the kernel has no FUSE.
 //

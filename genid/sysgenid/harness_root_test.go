@@ -278,6 +278,8 @@ func serverRole(args []string) error {
 			cancel()
 		case "fan":
 			fmt.Println(fan(s))
+		case "shelf":
+			fmt.Println(shelfConnection(s))
 		case "blocked":
 			fmt.Println(awaitBlocked(s, int(n)))
 		case "open": // waits until n descriptions are open
@@ -314,6 +316,15 @@ func awaitBlocked(s *Server, n int) string {
 		time.Sleep(time.Millisecond)
 	}
 	return "never"
+}
+
+// shelfConnection is the number of the shelf's connection for fusectl.
+func shelfConnection(s *Server) string {
+	var st unix.Stat_t
+	if s.shelf == nil || unix.Fstat(int(s.shelf.page.Fd()), &st) != nil {
+		return "none"
+	}
+	return strconv.Itoa(int(unix.Minor(st.Dev)))
 }
 
 func polled(s *Server) int {

@@ -25,13 +25,14 @@ var errForgeable = errors.New("a mapping can be writable: this kernel does not a
 
 // look opens and maps the device as a client would, with a descriptor for
 // reading and one for writing at once, and compares what the page shows with
-// current, which may move meanwhile. The stat also tells the kernel the file's
+// current, which may move meanwhile. If the page is to be sealed, a writable
+// mapping must fail. The stat also tells the kernel the file's
 // size: until then a mapped load would die of SIGBUS.
 //
 // It runs in the process that serves, so everything here that waits for the
 // server is a system call, which leaves Go's scheduler free; the page too is
 // touched by the kernel, in a write, and never by a load of ours.
-func look(path string, current func() uint32) error {
+func look(path string, sealed bool, current func() uint32) error {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return fmt.Errorf("stat the mounted device: %w", err)
@@ -58,6 +59,9 @@ func look(path string, current func() uint32) error {
 	}
 	if shown != before && shown != current() {
 		return fmt.Errorf("the mapped page shows generation %d and not %d", shown, before)
+	}
+	if !sealed {
+		return nil
 	}
 	if forged, err := unix.Mmap(both, 0, PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
 		_ = unix.Munmap(forged)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -13,11 +14,8 @@ import (
 
 // Options of Serve. The zero value is right for PID 1.
 type Options struct {
-	// Mode forces a way to serve; ModeAuto takes the first that works and is safe
-	// of passthrough, page cache and file, and logs why a better one did not.
-	// Forced passthrough is served, with a warning, also where the kernel lets
-	// whoever opens the device for writing map the page writable (seen on 6.12
-	// and 6.18): for guests in which all users trust each other.
+	// Mode forces a way to serve; ModeAuto takes the first that works of
+	// passthrough, page cache and file, and logs why a better one did not.
 	Mode Mode
 	// Log takes what an operator should know. It may be called from any
 	// goroutine; nil drops it.
@@ -64,14 +62,16 @@ type Server struct {
 	started int64 // Unix seconds: the file's times
 	core    *core
 	base    *baseFile
-	memory  *page // the memfd; nil if passthrough is not wanted or impossible
+	memory  *page // the memfd; nil but for passthrough to one
+	shelved bool  // passthrough is to a shelf and not to a memfd
 
 	// bumps serialises bumps, so that the page never goes back. Faults,
 	// acknowledgements and all other calls go on while it is held.
 	bumps sync.Mutex
 
-	mu     sync.Mutex // guards conn, mode and closed; nothing waits while it is held
+	mu     sync.Mutex // guards what follows; nothing waits while it is held
 	conn   *conn      // nil in ModeFile, and while a dead connection is being replaced
+	shelf  *shelf     // nil but for passthrough without a memfd
 	mode   Mode
 	closed bool
 	stop   chan struct{} // closed by Close
@@ -139,38 +139,63 @@ func (s *Server) try(mode Mode) error {
 	default:
 		return unix.EINVAL
 	}
-	if mode == ModePassthrough && s.memory == nil {
-		memory, err := newMemfd()
-		if err != nil {
+	if mode == ModePassthrough && !s.shelved {
+		if err := s.openMemory(); err != nil {
 			return err
 		}
-		memory.store(s.core.counter.Load())
-		s.memory = memory
 	}
 	c, end, err := s.connect(mode)
+	if errors.Is(err, errForgeable) && !s.shelved {
+		err = errors.Join(err, s.closeMemory())
+		s.log("sysgenid: %v; so the page is served by a second FUSE file", err)
+		s.shelved = true
+		c, end, err = s.connect(mode)
+	}
 	if err != nil {
-		return err
+		s.setShelf(nil)
+		return errors.Join(err, s.closeMemory())
 	}
 	s.mode, s.conn = c.mode, c
 	go s.run(c, end)
 	return nil
 }
 
+// openMemory makes the memfd, with the present counter.
+func (s *Server) openMemory() error {
+	memory, err := newMemfd()
+	if err != nil {
+		return err
+	}
+	memory.store(s.core.counter.Load())
+	s.memory = memory
+	return nil
+}
+
+func (s *Server) closeMemory() error {
+	if s.memory == nil {
+		return nil
+	}
+	err := s.memory.close()
+	s.memory = nil
+	return err
+}
+
 // connect mounts, serves, and does not return before the device was seen to
 // work in that mode. end delivers why the connection ended, once.
 func (s *Server) connect(mode Mode) (*conn, <-chan error, error) {
+	page, err := s.backing(mode)
+	if err != nil {
+		return nil, nil, err
+	}
 	c, err := mount(s, mode)
 	if err != nil {
 		return nil, nil, err
 	}
+	c.page = page
 	s.core.restart(c)
 	end := make(chan error, 1)
-	go func() { end <- c.serve() }()
+	go func() { end <- c.serve(c.dispatch) }()
 	err = s.verify(c, mode)
-	if errors.Is(err, errForgeable) && s.options.Mode == ModePassthrough {
-		s.log("sysgenid: %s is served by passthrough as asked for, but %v", s.path, err)
-		err = nil
-	}
 	if err == nil {
 		return c, end, nil
 	}
@@ -178,6 +203,53 @@ func (s *Server) connect(mode Mode) (*conn, <-chan error, error) {
 	c.close()
 	<-end
 	return nil, nil, err
+}
+
+// backing returns the file that mappings are passed through to, if any.
+func (s *Server) backing(mode Mode) (*os.File, error) {
+	switch {
+	case mode != ModePassthrough:
+		return nil, nil
+	case !s.shelved:
+		return s.memory.file, nil
+	case s.shelf != nil && !s.shelf.broken.Load():
+		return s.shelf.page, nil
+	}
+	h, err := newShelf(s)
+	if err != nil {
+		return nil, err
+	}
+	s.setShelf(h)
+	return h.page, nil
+}
+
+// setShelf replaces the shelf, or removes it. Only the goroutine that connects
+// calls it; bumps look at the shelf meanwhile.
+func (s *Server) setShelf(h *shelf) {
+	s.mu.Lock()
+	old := s.shelf
+	s.shelf = h
+	s.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+}
+
+// storePage changes the mapped page wherever that is not plain memory.
+func (s *Server) storePage(gen uint32) {
+	s.mu.Lock()
+	c, h := s.conn, s.shelf
+	s.mu.Unlock()
+	var err error
+	switch {
+	case h != nil:
+		err = h.store(gen)
+	case c != nil && c.mode == ModePageCache:
+		err = c.store(gen)
+	}
+	if err != nil {
+		s.log("sysgenid: %s: %v", s.path, err)
+	}
 }
 
 // verifyTimeout is how long the kernel and this process may take to answer each
@@ -199,7 +271,8 @@ func (s *Server) verify(c *conn, mode Mode) error {
 		return c.cause
 	}
 	result := make(chan error, 1)
-	go func() { result <- look(s.path, s.core.counter.Load) }()
+	sealed := mode == ModePassthrough && !s.shelved
+	go func() { result <- look(s.path, sealed, s.core.counter.Load) }()
 	select {
 	case err := <-result:
 		return err
@@ -213,8 +286,7 @@ func (s *Server) verify(c *conn, mode Mode) error {
 func (s *Server) run(c *conn, end <-chan error) {
 	defer close(s.done)
 	for {
-		err := <-end
-		c.close()
+		err := s.untilEnd(c, end)
 		s.mu.Lock()
 		s.conn = nil
 		closed := s.closed
@@ -228,6 +300,24 @@ func (s *Server) run(c *conn, end <-chan error) {
 		if c, end = s.again(); c == nil {
 			return
 		}
+	}
+}
+
+// untilEnd waits for the end of a connection, or of the shelf that it needs to
+// be opened, closes it, and returns why.
+func (s *Server) untilEnd(c *conn, end <-chan error) error {
+	defer c.close()
+	var gone <-chan struct{}
+	if s.shelf != nil {
+		gone = s.shelf.ended
+	}
+	select {
+	case err := <-end:
+		return err
+	case <-gone:
+		c.close()
+		<-end
+		return errors.New("the connection of its page ended")
 	}
 }
 
@@ -267,9 +357,7 @@ func (s *Server) adopt(c *conn) bool {
 	s.conn = c
 	closed := s.closed
 	s.mu.Unlock()
-	if s.mode == ModePageCache {
-		c.store(s.core.counter.Load())
-	}
+	s.storePage(s.core.counter.Load())
 	return !closed
 }
 
@@ -294,19 +382,18 @@ func (s *Server) Bump(least uint32) uint32 {
 	s.bumps.Lock()
 	defer s.bumps.Unlock()
 	s.mu.Lock()
-	c, mode, closed := s.conn, s.mode, s.closed
+	mode, closed := s.mode, s.closed
 	s.mu.Unlock()
 	if closed { // the pages may be gone
 		return s.core.counter.Load()
 	}
-	gen := s.core.bump(least, mode != ModePageCache, func(gen uint32) {
+	instant := mode == ModeFile || s.memory != nil
+	gen := s.core.bump(least, instant, func(gen uint32) {
 		s.base.store(gen)
 		if s.memory != nil {
 			s.memory.store(gen)
 		}
-		if mode == ModePageCache && c != nil {
-			c.store(gen)
-		}
+		s.storePage(gen)
 	})
 	if mode == ModeFile {
 		s.base.announce(gen)
@@ -386,10 +473,8 @@ func (s *Server) Close() error {
 	<-s.done
 	s.bumps.Lock() // pages are not unmapped under a bump
 	defer s.bumps.Unlock()
-	if s.memory != nil {
-		err = errors.Join(err, s.memory.close())
-	}
-	return errors.Join(err, s.base.remove())
+	s.setShelf(nil)
+	return errors.Join(err, s.closeMemory(), s.base.remove())
 }
 
 // unmount takes the mount away and ends the connection.
