@@ -6,9 +6,9 @@ import (
 )
 
 // Limits of one call of FindVMGenID. A step is one AML term, one scope of a name search, or 64 bytes
-// touched; it costs 10 to 50 ns. QEMU's pc machine loads in 5 000 steps and evaluates in 30. The
-// constants keep hostile input of up to 16 KiB within 1 ms and 1 MiB on the machine of 2026-11; see
-// BenchmarkHostile and TestBounds.
+// touched; it costs 10 to 50 ns. QEMU 7.2's q35 machine takes 3 500 steps and 100 KiB to load and 30
+// steps to evaluate (TestTables). The constants keep hostile input of up to 16 KiB within 1 MiB
+// (TestBounds, as the Go runtime counts) and within 1 ms on the machine of 2026-11 (BenchmarkHostile).
 const (
 	// loadSteps and loadStepsPerByte bound building the namespace. Code outside methods cannot take
 	// more terms than bytes unless it loops or calls.

@@ -279,7 +279,7 @@ func (a *answer) object() string {
 		}
 		return fmt.Sprintf("%#x", v)
 	case "String":
-		return strconv.Quote(acpicaText.FindStringSubmatch(w[2])[1])
+		return strconv.Quote(unescape(acpicaText.FindStringSubmatch(w[2])[1]))
 	case "Null":
 		return "nothing"
 	case "Buffer":
@@ -293,6 +293,23 @@ func (a *answer) object() string {
 		return "{" + strings.Join(parts, ", ") + "}"
 	}
 	return "object"
+}
+
+var acpicaEscape = regexp.MustCompile(`\\(x(?:FFFFFF)?[0-9A-F]{2}|.)`)
+
+// unescape gives back the characters that acpiexec prints as escapes; those from 0x80 on it prints as
+// negative numbers.
+func unescape(s string) string {
+	return acpicaEscape.ReplaceAllStringFunc(s, func(e string) string {
+		if len(e) > 2 {
+			v, _ := strconv.ParseUint(e[len(e)-2:], 16, 8)
+			return string([]byte{byte(v)})
+		}
+		if i := strings.IndexByte("abtnvfr", e[1]); i >= 0 {
+			return string(rune(7 + i))
+		}
+		return e[1:]
+	})
 }
 
 // bytes reads a buffer: a short one stands on the line of its head, a long one on lines below it.

@@ -221,8 +221,11 @@ func (m *machine) storeByte(r *reference, v value) error {
 	case uint64:
 		r.blob.data[r.index] = byte(v)
 	case *blob:
-		r.blob.data[r.index] = 0
-		copy(r.blob.data[r.index:r.index+1], v.data)
+		var b byte
+		if len(v.data) > 0 {
+			b = v.data[0]
+		}
+		r.blob.data[r.index] = b
 	default:
 		return typeError(v, "an integer, string or buffer")
 	}
