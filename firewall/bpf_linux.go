@@ -140,6 +140,10 @@ func interfaceIndex(name string) int {
 	return ifi.Index
 }
 
+// loadTries: the verifier gives up with EAGAIN if a signal is pending (bpf_check,
+// kernel/bpf/verifier.c), and Go's runtime sends some to preempt goroutines.
+const loadTries = 32
+
 func loadProgram(f filter) (program, error) {
 	code, err := f.program()
 	if err != nil {
@@ -157,7 +161,11 @@ func loadProgram(f filter) (program, error) {
 	license := append([]byte("Apache-2.0"), 0)
 	attr.name = bpfName(p.name)
 	attr.insns, attr.license = unsafe.Pointer(&code[0]), unsafe.Pointer(&license[0])
-	p.fd, err = bpf(unix.BPF_PROG_LOAD, &attr)
+	for range loadTries {
+		if p.fd, err = bpf(unix.BPF_PROG_LOAD, &attr); !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+	}
 	if err != nil {
 		return p, err
 	}

@@ -36,7 +36,7 @@ func New(o Options) (*Gate, error) {
 	if g.log == nil {
 		g.log = func(string, ...any) {}
 	}
-	m, name, err := openMechanism(o, g.log)
+	m, name, err := openMechanism(rungs, o, g.log)
 	if err != nil {
 		return nil, describe(err, "gate")
 	}

@@ -21,15 +21,15 @@ type watcher interface {
 type adopter interface{ adopt(State) (int, error) }
 
 // pollEvery is how often a mechanism is asked that gives no events (cgroup
-// programs). Half of what is promised: a tampered gate is shut again within
+// programs). A third of what is promised: a tampered gate is shut again within
 // 10 ms.
-const pollEvery = 5 * time.Millisecond
+const pollEvery = 3 * time.Millisecond
 
 // Guard watches over the gate until ctx ends. Whenever somebody else changed
 // it while it holds or is shut, it is set again at once, and then onTamper is
 // told what had been found (Open if the gate was open or only in part ours).
 // Links that appear are gated without a word. If the gate cannot be set again,
-// the log says why and the next change, or 5 ms, brings another try.
+// the log says why, and the next change, or 3 ms, brings another try.
 //
 // The kernel tells of changes when they are made, so a gap lasts as long as it
 // takes to read and write the ruleset, well below a millisecond, plus the time

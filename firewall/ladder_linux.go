@@ -49,52 +49,60 @@ func Mechanisms() []string {
 
 // openMechanism opens what is asked for, or the first rung that works and,
 // where that one does not see everything, tc beside it if that works too.
-func openMechanism(o Options, log func(string, ...any)) (mechanism, string, error) {
+func openMechanism(ladder []rung, o Options, log func(string, ...any)) (mechanism, string, error) {
 	if o.Mechanism != "" {
-		return openNamed(o)
+		return openNamed(ladder, o)
 	}
 	var why error
-	for i, r := range rungs {
+	for i, r := range ladder {
 		m, err := r.open(o)
 		if err != nil {
 			log("gate: %s: %v", r.name, err)
 			why = errors.Join(why, describe(err, "%s", r.name))
 			continue
 		}
-		return complete(m, r.name, rungs[i+1:], o, log)
+		return complete(m, r.name, ladder[i+1:], o, log)
 	}
 	return nil, "", why
 }
 
-// complete adds the next rung that sees what the first one does not.
+// complete adds the next rung that sees all of what the first one does not, or
+// else the one that leaves the least.
 func complete(first mechanism, name string, rest []rung, o Options, log func(string, ...any)) (mechanism, string, error) {
-	if first.coverage().Missing() == nil {
-		return first, name, nil
-	}
+	best, bestName, missing := first, name, len(first.coverage().Missing())
 	for _, r := range rest {
+		if missing == 0 {
+			break
+		}
 		m, err := r.open(o)
 		if err != nil {
 			log("gate: %s beside %s: %v", r.name, name, err)
 			continue
 		}
-		if both := (combined{first, m}); len(both.coverage().Missing()) < len(first.coverage().Missing()) {
-			return both, name + "+" + r.name, nil
+		both := combined{first, m}
+		n := len(both.coverage().Missing())
+		if n >= missing {
+			m.Close()
+			continue
 		}
-		m.Close()
+		if c, ok := best.(combined); ok {
+			c[1].Close()
+		}
+		best, bestName, missing = both, name+"+"+r.name, n
 	}
-	return first, name, nil
+	return best, bestName, nil
 }
 
 // openNamed opens one rung or several.
-func openNamed(o Options) (mechanism, string, error) {
+func openNamed(ladder []rung, o Options) (mechanism, string, error) {
 	var all combined
 	for _, name := range strings.Split(o.Mechanism, "+") {
-		i := slices.IndexFunc(rungs, func(r rung) bool { return r.name == name })
+		i := slices.IndexFunc(ladder, func(r rung) bool { return r.name == name })
 		if i < 0 {
 			all.Close()
 			return nil, "", fmt.Errorf("mechanism %q: want of %q", name, Mechanisms())
 		}
-		m, err := rungs[i].open(o)
+		m, err := ladder[i].open(o)
 		if err != nil {
 			all.Close()
 			return nil, "", describe(err, "%s", name)
