@@ -19,10 +19,12 @@
 //
 // A thread may be stopped halfway through drawing random bytes. It would wake in a clone with half
 // an answer of the twin's generator; AWS-LC aborts the process when it notices. [Manager.Settle]
-// waits until every thread sleeps in a system call that waits for something from outside.
-// Looking at threads one after the other is a race in itself, so [Manager.Freeze] looks a
-// second time when nothing can move any more, and thaws and tries again if a thread was caught
-// at a bad moment.
+// waits until every thread sleeps in a system call that waits for something from outside. Looking
+// at threads one after the other is a race in itself, so [Manager.Freeze] looks again when nothing
+// can move any more: each thread must have been stopped where it was seen asleep, or all are
+// thawed and it tries again. What it sees of a service is its threads. A process that schedules
+// work of its own on them (goroutines) may hold some back; such a service rests for sure only by a
+// before-snapshot hook.
 //
 // A service may be started while all are being frozen: the new process would freeze before its
 // exec, with PID 1 waiting for that exec for ever. Starting and freezing exclude each other, and

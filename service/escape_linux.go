@@ -35,6 +35,9 @@ func (e *EscapeError) Error() string {
 // escape. All orphans come to us, so whatever descends from us belongs to a service, a hook, or a process
 // that was started through the Reaper by somebody else.
 func (m *Manager) Escaped() ([]Escape, error) {
+	if !m.prepared.Load() {
+		return nil, nil
+	}
 	d, err := os.Open("/proc")
 	if err != nil {
 		return nil, err

@@ -68,7 +68,7 @@ func (f *freezer) set(ctx context.Context, frozen bool) error {
 // The error is a *FreezeError with the tasks that do not freeze, a *SettleError with those that
 // never rest, or an *EscapeError with processes that left their service's cgroup and would go on running.
 func (m *Manager) Freeze(ctx context.Context) error {
-	if m.freezer == nil {
+	if !m.prepared.Load() {
 		return errNotStarted
 	}
 	if err := m.blockSpawns(ctx); err != nil {
@@ -158,7 +158,7 @@ func (m *Manager) unfrozen(l *looker) []Task {
 func (m *Manager) Thaw(ctx context.Context) error { return m.thaw(ctx) }
 
 func (m *Manager) thaw(ctx context.Context) error {
-	if m.freezer == nil {
+	if !m.prepared.Load() {
 		return errNotStarted
 	}
 	if err := m.freezer.set(ctx, false); err != nil {
@@ -170,7 +170,7 @@ func (m *Manager) thaw(ctx context.Context) error {
 
 // Frozen reads from the kernel whether all services are stopped.
 func (m *Manager) Frozen() (bool, error) {
-	if m.freezer == nil {
+	if !m.prepared.Load() {
 		return false, errNotStarted
 	}
 	return m.freezer.events.is("frozen")

@@ -63,7 +63,7 @@ func (u *unit) hook(ctx context.Context, when string, h Hook) (HookResult, error
 }
 
 func (u *unit) runHook(ctx context.Context, when string, h Hook) ([]byte, int, error) {
-	if u.hookCg == nil {
+	if !u.m.prepared.Load() {
 		return nil, -1, errNotStarted
 	}
 	u.hookMu.Lock()

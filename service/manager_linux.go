@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -36,8 +37,9 @@ type Manager struct {
 	byName map[string]*unit
 
 	prepareMu sync.Mutex
-	services  *cgroup // parent of all services' cgroups: what Freeze freezes
-	hooks     *cgroup // parent of the hooks' cgroups, which run on while services are frozen
+	prepared  atomic.Bool // what follows, and what the units get by prepare, may be read
+	services  *cgroup     // parent of all services' cgroups: what Freeze freezes
+	hooks     *cgroup     // parent of the hooks' cgroups, which run on while services are frozen
 	freezer   *freezer
 	base      string // path of services as /proc/PID/cgroup prints it
 
@@ -102,7 +104,7 @@ func (m *Manager) logf(format string, args ...any) {
 func (m *Manager) prepare() error {
 	m.prepareMu.Lock()
 	defer m.prepareMu.Unlock()
-	if m.freezer != nil {
+	if m.prepared.Load() {
 		return nil
 	}
 	if m.o.CgroupRoot == "" {
@@ -114,6 +116,14 @@ func (m *Manager) prepare() error {
 	if err := checkCgroup2(m.o.CgroupRoot); err != nil {
 		return err
 	}
+	if err := m.acquire(); err != nil {
+		return errors.Join(err, m.release())
+	}
+	m.prepared.Store(true)
+	return nil
+}
+
+func (m *Manager) acquire() error {
 	var err error
 	if m.services, err = makeCgroup(filepath.Join(m.o.CgroupRoot, "services")); err != nil {
 		return err
@@ -132,6 +142,24 @@ func (m *Manager) prepare() error {
 	}
 	m.freezer, err = openFreezer(m.services.path)
 	return err
+}
+
+// release gives back what acquire has got so far.
+func (m *Manager) release() error {
+	var errs []error
+	if m.freezer != nil {
+		m.freezer.close()
+	}
+	for _, u := range m.units {
+		errs = append(errs, u.close())
+	}
+	for _, c := range []*cgroup{m.hooks, m.services} {
+		if c != nil {
+			errs = append(errs, c.remove())
+		}
+	}
+	m.freezer, m.hooks, m.services = nil, nil, nil
+	return errors.Join(errs...)
 }
 
 // cgroupPath turns a path below a cgroup2 mount into the form of /proc/PID/cgroup, which is relative to the
@@ -201,7 +229,7 @@ type result struct {
 // StopTimeout, or when ctx ends, is killed with all its children. Frozen services are thawed first;
 // they could not handle the signal otherwise.
 func (m *Manager) Stop(ctx context.Context) error {
-	if m.freezer == nil {
+	if !m.prepared.Load() {
 		return nil
 	}
 	m.HoldRestarts()
@@ -232,24 +260,15 @@ func (m *Manager) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Close removes the cgroups and closes the logs, which Log can still read. All services must have been stopped.
+// Close removes the cgroups and closes the logs. All services must have been stopped, and no other method may be
+// running or called later.
 func (m *Manager) Close() error {
 	m.prepareMu.Lock()
 	defer m.prepareMu.Unlock()
-	var errs []error
-	if m.freezer != nil {
-		m.freezer.close()
+	if !m.prepared.Swap(false) {
+		return nil
 	}
-	for _, u := range m.units {
-		errs = append(errs, u.close())
-	}
-	for _, c := range []*cgroup{m.hooks, m.services} {
-		if c != nil {
-			errs = append(errs, c.remove())
-		}
-	}
-	m.freezer, m.hooks, m.services = nil, nil, nil
-	return errors.Join(errs...)
+	return m.release()
 }
 
 func (m *Manager) unit(name string) (*unit, error) {
@@ -330,7 +349,7 @@ func (m *Manager) Status() []Status {
 // there is no such service.
 func (m *Manager) Log(name string, n int) [][]byte {
 	u := m.byName[name]
-	if u == nil || u.journal == nil {
+	if u == nil || !m.prepared.Load() {
 		return nil
 	}
 	return u.journal.ring.tail(n)
@@ -338,7 +357,7 @@ func (m *Manager) Log(name string, n int) [][]byte {
 
 // ServiceOf returns the name of the service whose cgroup holds process pid, or "".
 func (m *Manager) ServiceOf(pid int) string {
-	if m.base == "" {
+	if !m.prepared.Load() {
 		return ""
 	}
 	return serviceOfPath(m.base, processCgroup(pid))

@@ -240,8 +240,11 @@ func (m *Manager) Settle(ctx context.Context) error {
 // unsettled returns the threads not at rest, those of services that require it apart from those that
 // only try.
 func (m *Manager) unsettled(l *looker, p phase) (must, try []Task, err error) {
+	if !m.prepared.Load() {
+		return nil, nil, nil // nothing runs
+	}
 	for _, u := range m.units {
-		if u.spec.Settle == "off" || u.cg == nil {
+		if u.spec.Settle == "off" {
 			continue
 		}
 		tasks, err := l.restless(u.spec.Name, u.cg.path, p)

@@ -150,6 +150,7 @@ func (u *unit) close() error {
 			errs = append(errs, c.remove())
 		}
 	}
+	u.notify, u.journal, u.cg, u.hookCg = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -217,7 +218,7 @@ func (u *unit) status() Status {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	st := u.st
-	if u.journal != nil {
+	if u.m.prepared.Load() {
 		st.Dropped = u.journal.dropped.Load()
 	}
 	return st
@@ -353,54 +354,75 @@ func (u *unit) spawn() (*attempt, error) {
 		return nil, err
 	}
 	cmd.Stdout, cmd.Stderr = u.journal.w, u.journal.w
+	u.drain()
 	a := &attempt{events: make(chan message), found: make(chan struct{}), gone: make(chan struct{})}
-	if err := u.launch(a, cmd, files); err != nil {
+	u.mu.Lock()
+	u.attempt = a // before the start: a quick service says READY=1 while we still wait for its exec
+	u.mu.Unlock()
+	p, err := u.launch(a, cmd, files)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err != nil {
+		close(a.gone)
 		return nil, err
 	}
-	u.mu.Lock()
-	u.attempt = a
-	u.st.PID = a.main.PID()
-	u.mu.Unlock()
+	a.main, u.st.PID = p, p.PID()
 	return a, nil
 }
 
-// launch starts cmd, through the shim if it needs one, and returns when the service's program was executed.
-func (u *unit) launch(a *attempt, cmd *exec.Cmd, files []*os.File) (err error) {
-	listen := len(files)
-	if u.spec.Ready.Kind == "fd" {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return fmt.Errorf("readiness pipe: %w", err)
-		}
-		defer w.Close()
-		a.readyPipe = r
-		files = append(files, w)
-		defer func() {
-			if a.main == nil {
-				r.Close()
-			}
-		}()
+// drain passes over what an earlier life of the service said too late.
+func (u *unit) drain() {
+	if u.notify == nil {
+		return
 	}
+	patience := time.NewTimer(catchUpTimeout)
+	defer patience.Stop()
+	select {
+	case <-u.notify.mark():
+	case <-patience.C:
+	}
+}
+
+// launch starts cmd, through the shim if it needs one, and returns when the service's program was executed.
+func (u *unit) launch(a *attempt, cmd *exec.Cmd, files []*os.File) (*Process, error) {
+	listen := len(files)
+	if u.spec.Ready.Kind != "fd" {
+		return u.execute(cmd, files, listen)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("readiness pipe: %w", err)
+	}
+	defer w.Close()
+	p, err := u.execute(cmd, append(files, w), listen)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	a.readyPipe = r
+	return p, nil
+}
+
+// execute starts cmd with files from descriptor 3 on, of which the first listen are for sd_listen_fds.
+func (u *unit) execute(cmd *exec.Cmd, files []*os.File, listen int) (*Process, error) {
 	if listen == 0 && !u.spec.Confine.needed() {
 		cmd.ExtraFiles = files
-		a.main, err = u.m.o.Reaper.Start(cmd)
-		return err
+		return u.m.o.Reaper.Start(cmd)
 	}
 	status, read, err := u.withShim(cmd, files, listen)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer read.Close()
 	p, err := u.m.o.Reaper.Start(cmd)
 	status.Close()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := awaitShim(read); err != nil {
-		return errors.Join(err, u.cg.kill())
+		return nil, errors.Join(err, u.cg.kill())
 	}
-	a.main = p
-	return nil
+	return p, nil
 }
 
 // environ is what the service finds in its environment besides its own settings.

@@ -220,6 +220,8 @@ func (w *watcher) end(sig unix.Signal) {
 	if err := w.a.signal(sig); err != nil {
 		w.u.m.logf("service %s: %v", w.u.spec.Name, err)
 	}
+	// A stopped process would take no signal but this one.
+	_ = w.a.signal(unix.SIGCONT)
 	patience := time.NewTimer(w.u.spec.StopTimeout)
 	defer patience.Stop()
 	for {
