@@ -281,9 +281,9 @@ func (m *machine) concatenable(v value) (value, error) {
 	case kindInteger, kindString, kindBuffer:
 		return v, nil
 	case kindPackage:
-		return box2(m.newText("[Package Object]"))
+		return boxBlob(m.newText("[Package Object]"))
 	case kindDevice:
-		return box2(m.newText("[Device Object]"))
+		return boxBlob(m.newText("[Device Object]"))
 	}
 	return nil, typeError(v, "data")
 }

@@ -224,7 +224,5 @@ func (m *machine) text(f *frame) (value, error) {
 		return nil, errString
 	}
 	f.pos += n + 1
-	return box2(m.newBlob(rest[:n], true))
+	return boxBlob(m.newBlob(rest[:n], true))
 }
-
-func box2(b *blob, err error) (value, error) { return b, err }

@@ -24,7 +24,7 @@
 // Where the specification is silent or software disagrees, ACPICA decides, as hypervisors are tested
 // against it; testdata holds what its acpiexec says. Known differences: a name in a package is read
 // when the element is, not when the package is made; a bad term outside methods is stepped over in
-// the right scope; Load, LoadTable, Unload and ConcatenateResTemplate are refused.
+// the right scope; index and bank fields, Load, LoadTable, Unload and ConcatenateResTemplate are refused.
 //
 // The bytes are the host's, so nothing they say is believed: steps, memory and depth are bounded by
 // the constants in limits.go, and a table that is damaged in one place is used as far as it is sound,

@@ -182,7 +182,16 @@ func (m *machine) operand(f *frame, letter byte) (value, error) {
 	return box(f.number(int(letter - '0')))
 }
 
+// box and boxBlob make results of functions that return one type fit for those that return values; a nil
+// blob becomes a nil value.
 func box(v uint64, err error) (value, error) { return v, err }
+
+func boxBlob(b *blob, err error) (value, error) {
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
 
 // dataTerm evaluates a term whose value is used at once. An Index operator that stands right there
 // means the element, not the reference to it.

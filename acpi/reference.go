@@ -234,10 +234,15 @@ func (m *machine) storeByte(r *reference, v value) error {
 
 var errTarget = errors.New("cannot be stored into")
 
-func (m *machine) storeNode(n *node, v value) (err error) {
+// storeNode converts v to the type that a name has and stores it.
+func (m *machine) storeNode(n *node, v value) error {
 	switch old := n.value.(type) {
 	case uint64:
-		n.value, err = keep(m.toInteger(v))(old)
+		i, err := m.toInteger(v)
+		if err == nil {
+			n.value = i
+		}
+		return err
 	case *blob:
 		return m.storeBlob(n, old, v)
 	case *field:
@@ -248,42 +253,38 @@ func (m *machine) storeNode(n *node, v value) (err error) {
 		if _, ok := v.(*list); !ok {
 			return typeError(v, "a package")
 		}
-		n.value, err = m.copyValue(v)
-	default:
-		return &nameError{namePath{segments: n.name[:]}, errTarget}
+		return m.replace(n, v)
 	}
-	return err
-}
-
-// keep returns a function that gives v, or old if there was an error.
-func keep(v uint64, err error) func(old uint64) (value, error) {
-	return func(old uint64) (value, error) {
-		if err != nil {
-			return old, err
-		}
-		return v, nil
-	}
+	return &nameError{namePath{segments: n.name[:]}, errTarget}
 }
 
 // storeBlob: a string is replaced; a buffer keeps its length, unless it had none, as ACPICA has it.
 func (m *machine) storeBlob(n *node, old *blob, v value) error {
 	if old.text {
 		c, err := m.toText(v)
-		if err == nil {
-			n.value, err = m.copyValue(c)
+		if err != nil {
+			return err
 		}
-		return err
+		return m.replace(n, c)
 	}
 	c, err := m.toBuffer(v)
 	if err != nil {
 		return err
 	}
 	if len(old.data) == 0 {
-		n.value, err = m.copyValue(c)
-		return err
+		return m.replace(n, c)
 	}
 	clear(old.data[copy(old.data, c.data):])
 	return nil
+}
+
+// replace gives a name a copy of v.
+func (m *machine) replace(n *node, v value) error {
+	c, err := m.copyValue(v)
+	if err == nil {
+		n.value = c
+	}
+	return err
 }
 
 // copyObject puts v into a place without converting it: the CopyObject operator.
@@ -297,9 +298,5 @@ func (m *machine) copyObject(r *reference, v value) error {
 	case kind:
 		return typeError(n, "data")
 	}
-	c, err := m.copyValue(v)
-	if err == nil {
-		r.node.value = c
-	}
-	return err
+	return m.replace(r.node, v)
 }
