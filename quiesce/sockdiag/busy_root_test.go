@@ -214,7 +214,12 @@ func TestMPTCP(t *testing.T) {
 	if withheld(ins, "mptcp") {
 		t.Skip("kernel without the mptcp_diag module (CONFIG_INET_MPTCP_DIAG)")
 	}
-	listener, client := own(t, l), newSock(t, unix.AF_INET, unix.SOCK_STREAM, protoMPTCP)
+	exchangeMPTCP(t, ins, own(t, l))
+}
+
+func exchangeMPTCP(t *testing.T, ins *Inspector, listener *sock) {
+	t.Helper()
+	client := newSock(t, unix.AF_INET, unix.SOCK_STREAM, protoMPTCP)
 	at := listener.bindTo("127.0.0.1")
 	listener.must(unix.Listen(listener.fd, 1))
 	client.must(unix.Connect(client.fd, toSockaddr(at)))

@@ -3,7 +3,6 @@ package sockdiag
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +22,10 @@ type handle struct {
 // looks. What it says may be out of date; a duplicate is checked for the inode before it is used.
 type handles struct {
 	sockets map[uint64]handle
-	kinds   map[uint64]bool // inode of a socket: whether it is a vsock
+	kinds   map[uint64]kind // of sockets by inode, as far as they were asked
 	pipes   map[uint64][]handle
 	names   map[uint64]string // of FIFOs
 	missing map[uint64]bool   // sockets that no process has open, as of the last pass
-	vsock   bool              // the kernel has vsock at all
 	rows    []unixRow         // reused
 }
 
@@ -71,7 +69,7 @@ func (l *look) walk() error {
 			return fmt.Errorf("descriptors of process %d: %w", pid, err)
 		}
 	}
-	kinds := make(map[uint64]bool, len(h.kinds))
+	kinds := make(map[uint64]kind, len(h.kinds))
 	for inode := range h.sockets {
 		if is, ok := h.kinds[inode]; ok {
 			kinds[inode] = is
@@ -250,143 +248,4 @@ func pollIn(fd int) bool {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(p, 0)
 	return err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
-}
-
-// unlisted looks at vsock and at pipes. All descriptors are passed over the first time, and if the look is a thorough one
-// that found nothing else: as long as something is busy, what was known of them before will do.
-func (l *look) unlisted() error {
-	h := &l.ins.handles
-	if !h.vsock && !l.ins.options.Pipes {
-		return nil
-	}
-	if h.sockets == nil || l.walker.thorough && len(l.found) == 0 {
-		if err := l.walk(); err != nil {
-			return err
-		}
-	}
-	for inode, at := range h.sockets {
-		if !h.vsock || l.excluded(at.pid) || !l.isVsock(at) {
-			continue
-		}
-		if _, err := l.duplicate(at, func(fd int) { l.vsock(inode, fd) }); err != nil {
-			return err
-		}
-	}
-	for key, ends := range h.pipes {
-		if err := l.pipe(ends, h.names[key]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (l *look) excluded(pid int) bool { return slices.Contains(l.ins.options.ExcludePIDs, pid) }
-
-// hasVsock: the kernel names the protocol as soon as its module is there.
-func (ins *Inspector) hasVsock() bool {
-	has := false
-	err := ins.spaces[0].lines("protocols", ins.buf, func(line []byte) {
-		name, _, _ := parseProtocol(line)
-		has = has || string(name) == "AF_VSOCK"
-	})
-	return has && err == nil
-}
-
-// isVsock asks sockfs for the name of the socket's protocol (sockfs_xattr_get, net/socket.c), once for each socket.
-func (l *look) isVsock(at handle) bool {
-	kinds := l.ins.handles.kinds
-	is, known := kinds[at.inode]
-	if !known {
-		var name [32]byte
-		path := "/proc/" + strconv.Itoa(at.pid) + "/fd/" + strconv.Itoa(at.fd)
-		n, err := unix.Getxattr(path, "system.sockprotoname", name[:])
-		is = err == nil && n >= 8 && string(name[:8]) == "AF_VSOCK"
-		kinds[at.inode] = is
-	}
-	return is
-}
-
-// vsock: SIOCOUTQ is answered since Linux 6.11 and SIOCINQ since 6.17; before, and where a transport has neither, a look
-// at the bytes without taking them.
-func (l *look) vsock(inode uint64, fd int) {
-	s := Socket{Protocol: "vsock", Inode: inode, State: stateName(tcpEstablished), family: unix.AF_VSOCK}
-	v := verdict{}
-	if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listening != 0 {
-		s.State = stateName(tcpListen)
-		if pollIn(fd) {
-			v = verdict{reason: whyAccept, queued: 1}
-		}
-	} else {
-		v = bytesVerdict(peek(fd), uint64(queueBytes(fd, unix.SIOCOUTQ)), whyUnsent)
-	}
-	if v.reason == "" {
-		return
-	}
-	s.Reason, s.Unread, s.Unsent, s.Queued = v.reason, v.unread, v.unsent, v.queued
-	if sa, err := unix.Getsockname(fd); err == nil {
-		s.Local = vsockName(sa)
-	}
-	if sa, err := unix.Getpeername(fd); err == nil {
-		s.Remote = vsockName(sa)
-	}
-	l.found = append(l.found, s)
-}
-
-// peek counts unread bytes; if the kernel does not count them, it says whether there are any.
-func peek(fd int) uint64 {
-	if n := queueBytes(fd, unix.SIOCINQ); n > 0 {
-		return uint64(n)
-	}
-	if !pollIn(fd) {
-		return 0
-	}
-	var b [4096]byte
-	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	if err != nil || n < 0 {
-		return 0
-	}
-	return uint64(n)
-}
-
-func vsockName(sa unix.Sockaddr) string {
-	if v, ok := sa.(*unix.SockaddrVM); ok {
-		return fmt.Sprintf("%d:%d", v.CID, v.Port)
-	}
-	return ""
-}
-
-// pipe counts a pipe between processes. One within a process (an event loop's own wake-up) is that process's business, and one
-// that an excluded process reads is drained by it.
-func (l *look) pipe(ends []handle, name string) error {
-	among := func(is func(handle) bool) bool { return slices.ContainsFunc(ends, is) }
-	if among(func(e handle) bool { return l.excluded(e.pid) }) || !among(func(e handle) bool { return e.pid != ends[0].pid }) {
-		return nil
-	}
-	s := Socket{Protocol: "pipe", Local: name, Inode: ends[0].inode, Reason: whyUnread, pipe: true}
-	if name == "" {
-		s.Local = fmt.Sprintf("pipe %d", s.Inode)
-	}
-	for _, e := range ends {
-		there, err := l.duplicate(e, func(fd int) {
-			s.Unread = uint64(queueBytes(fd, unix.TIOCINQ)) // FIONREAD is the same at either end (pipe_ioctl)
-			s.reads(fd, e.pid)
-		})
-		if err != nil {
-			return err
-		}
-		if there && (s.Unread == 0 || s.PID != 0) {
-			break
-		}
-	}
-	if s.Unread > 0 {
-		l.found = append(l.found, s)
-	}
-	return nil
-}
-
-// reads names the process as the owner if its end is for reading.
-func (s *Socket) reads(fd, pid int) {
-	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE != unix.O_WRONLY {
-		s.PID, s.Comm = pid, commandOf(pid)
-	}
 }

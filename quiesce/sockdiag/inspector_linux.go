@@ -27,10 +27,11 @@ type Options struct {
 	// AllNamespaces looks at every network namespace that a process is in or that is mounted somewhere, besides the
 	// own one. They are found anew at each look.
 	AllNamespaces bool
-	// Pipes counts unread bytes in pipes and FIFOs whose ends are open in more than one process. Vsock counts bytes and
-	// connections of AF_VSOCK. No table of the kernel lists either: finding them takes a pass over all descriptors of
-	// all processes, about 5 µs each, in the first look and in each that finds nothing else. Wait makes one to confirm.
-	Pipes, Vsock bool
+	// Pipes counts unread bytes in pipes and FIFOs whose ends are open in more than one process. Unlisted counts what else no
+	// table of the kernel lists: vsock, TCP sockets that both sides have closed while bytes were unread, and MPTCP
+	// where the kernel has no diag for it. Finding these takes a pass over all descriptors of all processes, about 5 µs each, in
+	// the first look and in each that finds nothing else. Wait makes one to confirm.
+	Pipes, Unlisted bool
 	// Expedite makes Barrier set /sys/kernel/rcu_expedited while it runs: the wait then takes a fraction of a millisecond
 	// instead of ten and more, at the price of an interrupt to every processor. For a guest of our own; where the file is not
 	// there or not to be written the barrier takes its time.
@@ -72,7 +73,6 @@ func New(o Options) (*Inspector, error) {
 		return nil, fmt.Errorf("sockdiag: %w", err)
 	}
 	ins.spaces = []*namespace{space}
-	ins.handles.vsock = o.Vsock && ins.hasVsock()
 	return ins, nil
 }
 
@@ -102,7 +102,7 @@ func (ins *Inspector) Sources() []string {
 	for _, p := range []struct {
 		name string
 		on   bool
-	}{{"vsock", ins.handles.vsock}, {"pipe", ins.options.Pipes}} {
+	}{{"vsock", ins.options.Unlisted}, {"closed tcp", ins.options.Unlisted}, {"pipe", ins.options.Pipes}} {
 		kind := byNone
 		if p.on {
 			kind = byHandle
@@ -114,7 +114,7 @@ func (ins *Inspector) Sources() []string {
 
 // Busy returns every socket and queue that still holds something, each with its reason and its owner. The descriptors
 // of processes are read only when there is something to find an owner for, and for what no table of the kernel shows:
-// pipes and vsock, if asked for, and unix sockets without CONFIG_UNIX_DIAG.
+// pipes and vsock among others, if asked for, and unix sockets without CONFIG_UNIX_DIAG.
 func (ins *Inspector) Busy(ctx context.Context) ([]Socket, error) {
 	ins.mu.Lock()
 	defer ins.mu.Unlock()

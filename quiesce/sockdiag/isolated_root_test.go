@@ -167,11 +167,11 @@ func TestVsock(t *testing.T) {
 	unixPair(t, unix.SOCK_STREAM)
 	v.must(unix.Bind(v.fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: 5005}))
 	v.must(unix.Listen(v.fd, 1))
-	ins := inspect(t, Options{Vsock: true})
+	ins := inspect(t, Options{Unlisted: true})
 	untilIdle(t, ins)
 	n := 0
 	for _, is := range ins.handles.kinds {
-		if is {
+		if is == kindVsock {
 			n++
 		}
 	}
@@ -283,7 +283,7 @@ func TestNothingIsLeftOpen(t *testing.T) {
 	before := count()
 	for range 20 {
 		for _, o := range ways {
-			o.AllNamespaces, o.Pipes, o.Vsock, o.ExcludePIDs = true, true, true, []int{}
+			o.AllNamespaces, o.Pipes, o.Unlisted, o.ExcludePIDs = true, true, true, []int{}
 			ins, err := New(o)
 			if err != nil {
 				t.Fatal(err)
@@ -371,6 +371,45 @@ func serveUnix(path string) error {
 	return nil
 }
 
+// TestClosedTCP: half-closed by us, answered and closed by the peer, and not read: in no table, and still readable.
+func TestClosedTCP(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	for name, addr := range loopbacks {
+		t.Run(name, func(t *testing.T) {
+			ins := inspect(t, Options{Unlisted: true})
+			untilIdle(t, ins)
+			_, client, server := tcpPair(t, addr)
+			client.must(unix.Shutdown(client.fd, unix.SHUT_WR))
+			server.readEnd()
+			server.write("answer")
+			server.close()
+			s := untilOne(t, ins, "tcp", "CLOSE", whyUnread)
+			if s.Unread != 6 || s.PID != os.Getpid() {
+				t.Errorf("%+v", s)
+			}
+			if listed := inspect(t, Options{}); len(busy(t, listed)) != 0 {
+				t.Error("the tables do show it: no pass over descriptors is needed")
+			}
+			client.readAll(6)
+			untilIdle(t, ins)
+		})
+	}
+}
+
+// TestMPTCPWithoutDiag: found by its descriptor.
+func TestMPTCPWithoutDiag(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, protoMPTCP)
+	if err != nil {
+		t.Skipf("kernel without CONFIG_MPTCP: %v", err)
+	}
+	exchangeMPTCP(t, inspect(t, Options{Unlisted: true, Withhold: []string{"mptcp"}}), own(t, l))
+}
+
 // TestVsockLoopback: real bytes, where the kernel has the vsock_loopback transport.
 func TestVsockLoopback(t *testing.T) {
 	if !isolated(t) {
@@ -383,7 +422,7 @@ func TestVsockLoopback(t *testing.T) {
 	l, c := own(t, fd), newSock(t, unix.AF_VSOCK, unix.SOCK_STREAM, 0)
 	l.must(unix.Bind(l.fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: 5005}))
 	l.must(unix.Listen(l.fd, 1))
-	ins := inspect(t, Options{Vsock: true})
+	ins := inspect(t, Options{Unlisted: true})
 	untilIdle(t, ins)
 	if err := unix.Connect(c.fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_LOCAL, Port: 5005}); err != nil {
 		t.Skipf("kernel without the vsock_loopback module: %v", err)

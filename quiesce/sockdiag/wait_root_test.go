@@ -78,7 +78,7 @@ func TestWaitAlongAChain(t *testing.T) {
 // TestManyUsers: an Inspector is used by several goroutines; run it with -race.
 func TestManyUsers(t *testing.T) {
 	enterNetns(t)
-	ins := inspect(t, Options{Vsock: false, Withhold: []string{"unix"}})
+	ins := inspect(t, Options{Withhold: []string{"unix"}})
 	_, client, _ := tcpPair(t, "127.0.0.1")
 	client.write("x")
 	untilOne(t, ins, "tcp", "ESTABLISHED", whyUnread)
