@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,7 +22,7 @@ func Announce() error {
 		return fmt.Errorf("announce: %w", err)
 	}
 	defer c.Close()
-	links, err := c.Links()
+	links, err := settledLinks(c)
 	if err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
@@ -44,6 +46,30 @@ func Announce() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// settleTimeout is far more than the kernel's link watch needs to notice a carrier (net/core/link_watch.c: at once if it
+// comes, after a second at most if there were many changes).
+const settleTimeout = 2 * time.Second
+
+// settledLinks waits for links that were brought up just now: their drivers have a carrier, but until the kernel's link watch has
+// seen it the queue drops every packet. In a clone, whose links were up all along, it does not wait.
+func settledLinks(c *rtnl.Conn) ([]rtnl.Link, error) {
+	events, err := rtnl.Dial(rtnl.LinkEvents)
+	if err != nil {
+		return nil, err
+	}
+	defer events.Close()
+	for deadline := time.Now().Add(settleTimeout); ; {
+		links, err := c.Links()
+		left := time.Until(deadline)
+		if err != nil || left <= 0 || !slices.ContainsFunc(links, func(l rtnl.Link) bool { return l.Up && l.Ethernet && l.Carrier && !l.Running }) {
+			return links, err
+		}
+		if err := events.WaitEvent(left); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func announceLink(fd int, l rtnl.Link, addresses []rtnl.Address) error {

@@ -86,13 +86,13 @@ func TestThreeClonesOneBridge(t *testing.T) {
 		})
 	}
 	s.portUp(0)
-	s.in(s.guests[0], func() { waitRunning(t, "eth0"); must(t, Announce()) })
+	s.in(s.guests[0], func() { must(t, Announce()) })
 	for n := 1; n < 4; n++ {
 		s.in(s.guests[n], func() {
 			must(t, ReplaceNetwork([]Interface{identityOf(n)}))
 		})
 		s.portUp(n)
-		s.in(s.guests[n], func() { waitRunning(t, "eth0"); must(t, Announce()) })
+		s.in(s.guests[n], func() { must(t, Announce()) })
 	}
 	for from := range 4 {
 		for to := range 4 {

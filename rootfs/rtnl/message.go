@@ -38,6 +38,7 @@ type Link struct {
 	Ethernet bool   // frames and addresses are Ethernet's
 	Loopback bool
 	Up       bool // as set; says nothing of the carrier
+	Carrier  bool // the driver has one
 	Running  bool // up, with a carrier, and its queue takes packets: one that is not drops them in silence
 	MAC      []byte
 	MTU      int

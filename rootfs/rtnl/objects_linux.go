@@ -25,6 +25,8 @@ func parseLink(b []byte) (Link, bool) {
 			}
 		case unix.IFLA_MTU:
 			l.MTU = int(number(value))
+		case unix.IFLA_CARRIER:
+			l.Carrier = len(value) > 0 && value[0] != 0
 		case unix.IFLA_LINKINFO:
 			attributes(value, func(kind uint16, value []byte) {
 				if kind == unix.IFLA_INFO_KIND {
