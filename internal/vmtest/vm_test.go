@@ -1,0 +1,317 @@
+//go:build vm
+
+package vmtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rouse/internal/capture"
+	"rouse/quiesce"
+	"rouse/service"
+	"rouse/vmm"
+)
+
+var lab *Lab
+
+func TestMain(m *testing.M) {
+	var err error
+	if lab, err = Open(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := lab.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
+func forKernels(t *testing.T, test func(t *testing.T, series string)) {
+	for _, series := range Kernels {
+		t.Run(series, func(t *testing.T) { test(t, series) })
+	}
+}
+
+func TestBootAndPowerOff(t *testing.T) {
+	forKernels(t, func(t *testing.T, series string) {
+		vm := Boot(t, lab.Image(t, series, "hostname = \"bare\"\n", nil), nil)
+		g := Talk(t, vm)
+		s, _ := g.Wait("running")
+		if len(s.Problems) > 0 || s.Gate != "open" || s.Source != "vmgenid" || len(s.VMGenID) != 36 {
+			t.Errorf("status %+v", s)
+		}
+		for _, command := range []string{"guest-ping", "guest-info"} {
+			g.Do(command, nil, nil)
+		}
+		var status string
+		if g.Do("guest-fsfreeze-status", nil, &status); status != "thawed" {
+			t.Errorf("fsfreeze status %q", status)
+		}
+		_ = g.Try("guest-shutdown", map[string]string{"mode": "powerdown"}, nil) // the answer may not come any more
+		select {
+		case <-vm.Exited():
+		case <-time.After(time.Minute):
+			t.Error("QEMU still runs")
+		}
+		if text := Console(vm); strings.Contains(text, "Kernel panic") {
+			t.Error("the kernel panicked")
+		}
+	})
+}
+
+// A configuration that cannot be right ends the guest with the reason on the console.
+func TestBadConfigurationPowersOff(t *testing.T) {
+	tests := map[string]struct{ text, want string }{
+		"unknown key":    {"hostnme = \"a\"\n", "/etc/rouse.toml:1: hostnme: no such key; did you mean hostname?"},
+		"missing binary": {"[[service]]\nname = \"a\"\nexec = [\"/nowhere\"]\n", "/etc/rouse.toml:3: service[0].exec: /nowhere does not exist"},
+		"bad address":    {"[[interface]]\naddresses = [\"10.0.2.15/240\"]\n", "/etc/rouse.toml:2"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			vm := Boot(t, lab.Image(t, "6.12", tt.text, nil), nil)
+			select {
+			case <-vm.Exited():
+			case <-time.After(time.Minute):
+				t.Fatal("the guest goes on")
+			}
+			text := Console(vm)
+			if !strings.Contains(text, tt.want) || strings.Contains(text, "Kernel panic") {
+				t.Errorf("console lacks %q, or the kernel panicked:\n%s", tt.want, text)
+			}
+		})
+	}
+}
+
+// The whole table of the device's ABI, in the guest, against the device that the kernel at hand allows.
+func TestSysgenidABI(t *testing.T) {
+	const configuration = `[[service]]
+name = "abi"
+exec = ["/sysgenid.test", "-test.v", "-test.timeout=100s"]
+oneshot = true
+ready-timeout = "2m"
+restart = "never"
+`
+	forKernels(t, func(t *testing.T, series string) {
+		img := lab.Image(t, series, configuration, map[string]string{"/sysgenid.test": lab.Binary("sysgenid.test")})
+		vm := Boot(t, img, func(c *vmm.Config) { c.MemoryMiB = 512 })
+		g := Talk(t, vm)
+		s := serviceDone(t, g, "abi")
+		var lines []string
+		g.Do("rouse-log", map[string]any{"service": "abi", "lines": 400}, &lines)
+		output := strings.Join(lines, "\n")
+		if s.State != service.Done || s.ExitCode != 0 || !strings.Contains(output, "PASS") {
+			t.Errorf("state %s, status %d, output:\n%s", s.State, s.ExitCode, output)
+		}
+	})
+}
+
+// serviceDone waits until a oneshot service has ended, one way or the other.
+func serviceDone(t *testing.T, g *Guest, name string) service.Status {
+	t.Helper()
+	for deadline := time.Now().Add(Timeout); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		var all []service.Status
+		g.Do("rouse-services", nil, &all)
+		for _, s := range all {
+			if s.Name == name && (s.State == service.Done || s.State == service.Failed) {
+				return s
+			}
+		}
+	}
+	t.Fatalf("service %s does not end", name)
+	return service.Status{}
+}
+
+// Quiesce, snapshot, two clones, and what can be done with a clone.
+func TestSnapshot(t *testing.T) {
+	forKernels(t, func(t *testing.T, series string) {
+		snapshot := Bake(t, lab.Web(t, series))
+		t.Run("two clones", func(t *testing.T) { testTwoClones(t, snapshot) })
+		t.Run("release", func(t *testing.T) { testReleaseKeepsConnection(t, snapshot) })
+		t.Run("uncontrolled", func(t *testing.T) { testUncontrolled(t, snapshot) })
+		t.Run("fsfreeze", func(t *testing.T) { testFsfreeze(t, snapshot) })
+	})
+}
+
+func testTwoClones(t *testing.T, snapshot string) {
+	clones := Clone(t, snapshot, 2)
+	seen := map[string]bool{}
+	for _, c := range clones {
+		a, err := Browse(c.Forwards[0].HostPort).Get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Generation != c.Status.Generation || c.Status.Generation != 1 {
+			t.Errorf("clone %d: generation %d, its server acknowledged %d", c.Index, c.Status.Generation, a.Generation)
+		}
+		for _, v := range []string{a.Random, a.TicketKey, c.VMGenID} {
+			if seen[v] {
+				t.Errorf("clone %d repeats %s", c.Index, v)
+			}
+			seen[v] = true
+		}
+		checkOrder(t, Report(t, c.Report))
+	}
+	_ = vmm.CloseAll(clones)
+	for _, c := range clones {
+		checkSilence(t, c)
+	}
+}
+
+// checkOrder checks the law: reseed before bump, bump before thaw, waiting before opening.
+func checkOrder(t *testing.T, r quiesce.Report) {
+	t.Helper()
+	var names []string
+	var last int64
+	for _, p := range r.Phases {
+		names = append(names, p.Name)
+		if p.StartNS < last || p.Error != "" {
+			t.Errorf("phase %s began at %d, the one before it ended at %d; error %q", p.Name, p.StartNS, last, p.Error)
+		}
+		last = p.StartNS + p.DurationNS
+	}
+	want := "shut entropy identity sever bump thaw wait hooks open"
+	if got := strings.Join(names, " "); got != want || r.Outcome != "open" {
+		t.Errorf("phases %s, outcome %s; want %s, open", got, r.Outcome, want)
+	}
+}
+
+// checkSilence checks in a capture made outside of the guest that nothing left before the opening.
+func checkSilence(t *testing.T, c *vmm.Clone) {
+	t.Helper()
+	frames, err := capture.Read(c.Capture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range Report(t, c.Report).Phases {
+		detail, ok := p.Detail.(map[string]any)
+		if p.Name != "open" || !ok {
+			continue
+		}
+		lead := time.Duration(detail["announced-ns"].(float64) - detail["opened-ns"].(float64))
+		early, err := capture.BeforeRelease(frames, capture.GuestMAC, lead)
+		if err != nil || len(early) > 0 {
+			t.Errorf("clone %d: %d frames before the release, %v", c.Index, len(early), err)
+		}
+		return
+	}
+	t.Errorf("clone %d: the report tells no opening", c.Index)
+}
+
+// The same machine goes on: an open connection is the same one afterwards.
+func testReleaseKeepsConnection(t *testing.T, snapshot string) {
+	c := Clone(t, snapshot, 1)[0]
+	b := Browse(c.Forwards[0].HostPort)
+	before, err := b.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := Talk(t, c.VM)
+	var r quiesce.Report
+	if g.Do("rouse-quiesce", nil, &r); r.Outcome != "ready" {
+		t.Fatalf("quiesce: %+v", r)
+	}
+	if err := g.Try("rouse-quiesce", nil, nil); err == nil {
+		t.Error("a second quiesce was not refused")
+	}
+	var status string
+	if g.Do("guest-fsfreeze-status", nil, &status); status != "frozen" {
+		t.Errorf("fsfreeze status %q while quiesced", status)
+	}
+	g.Do("rouse-release", nil, nil)
+	s, _ := g.Wait("running")
+	after, err := b.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Dials() != 1 || after.Requests != before.Requests+1 || s.Generation != 1 || s.Gate != "open" {
+		t.Errorf("%d connections, %d requests after %d, generation %d, gate %s", b.Dials(), after.Requests, before.Requests, s.Generation, s.Gate)
+	}
+}
+
+// A snapshot of a guest that nobody quiesced.
+func testUncontrolled(t *testing.T, snapshot string) {
+	c := Clone(t, snapshot, 1)[0]
+	b := Browse(c.Forwards[0].HostPort)
+	if _, err := b.Get(); err != nil { // and leave the connection open
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
+	defer cancel()
+	memory := filepath.Join(t.TempDir(), "memory")
+	if err := c.VM.Snapshot(ctx, memory); err != nil {
+		t.Fatal(err)
+	}
+	m, err := vmm.ReadManifest(snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm := Boot(t, snapshot, func(v *vmm.Config) {
+		v.Cmdline, v.Incoming, v.Machine, v.Forwards = m.Cmdline, memory, m.Machine, []vmm.Forward{{GuestPort: 443}}
+	})
+	s, r := Talk(t, vm).Wait("running")
+	if !r.Uncontrolled || r.UnguardedNS <= 0 || r.Kind != "adjust" || r.Outcome != "open" || r.Severed < 1 || s.Generation != 2 {
+		t.Errorf("generation %d, report %+v", s.Generation, r)
+	}
+	checkOrder(t, r)
+}
+
+// The QEMU guest agent's own commands drive the whole flow.
+func testFsfreeze(t *testing.T, snapshot string) {
+	g := Talk(t, Clone(t, snapshot, 1)[0].VM)
+	var n int
+	if g.Do("guest-fsfreeze-freeze", nil, &n); n < 1 {
+		t.Errorf("%d filesystems frozen", n)
+	}
+	s, _ := g.Wait("quiesced")
+	if s.Gate != "shut" {
+		t.Errorf("gate %s", s.Gate)
+	}
+	g.Do("guest-fsfreeze-thaw", nil, nil)
+	if s, r := g.Wait("running"); s.Gate != "open" || r.Kind != "thaw" {
+		t.Errorf("gate %s, report %s", s.Gate, r.Kind)
+	}
+}
+
+// A watcher that never acknowledges keeps the gate shut and is named.
+func TestMuteWatcher(t *testing.T) {
+	snapshot := Bake(t, lab.Web(t, "6.1", "-mute"))
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
+	defer cancel()
+	_, err := vmm.StartClones(ctx, vmm.CloneConfig{Snapshot: snapshot, Capture: dir, Timeout: 2 * time.Minute})
+	var held *vmm.HeldError
+	if !errors.As(err, &held) || !strings.Contains(err.Error(), "webserver") || !strings.Contains(err.Error(), "in service web") {
+		t.Fatalf("error %v, want the watcher named", err)
+	}
+	if r := Report(t, held.Report); len(r.Late) != 1 || r.Late[0].Command != "webserver" {
+		t.Errorf("late watchers %+v", r.Late)
+	}
+	frames, err := capture.Read(filepath.Join(dir, "clone-0.pcap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range frames {
+		if f.From(capture.GuestMAC) {
+			t.Errorf("a held clone sent a frame of %d bytes", len(f.Data))
+		}
+	}
+}
+
+// What a late watcher must not do is decided by the configuration.
+func TestLateWatcherReleased(t *testing.T) {
+	img := lab.Web(t, "6.12", "-mute")
+	if err := os.WriteFile(filepath.Join(img, vmm.CmdlineFile), []byte("quiet rouse.adjust.late=release\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := Clone(t, Bake(t, img), 1)[0]
+	if r := Report(t, c.Report); len(r.Late) != 1 || len(r.Warnings) == 0 || c.Status.Gate != "open" {
+		t.Errorf("gate %s, report %+v", c.Status.Gate, r)
+	}
+}
