@@ -226,6 +226,9 @@ var (
 	acpicaCount  = regexp.MustCompile(`Contains (\d+) Elements`)
 )
 
+// tooLong stands for a value that acpiexec evaluates but has no room to print.
+const tooLong = "too long for acpiexec"
+
 // answer is what acpiexec prints.
 type answer struct {
 	lines []string
@@ -252,6 +255,8 @@ func (a *answer) values() map[string]string {
 		}
 		switch w := outcome.FindStringSubmatch(line); {
 		case w == nil || path == "":
+		case strings.HasSuffix(line, "AE_BUFFER_OVERFLOW"):
+			values[path] = tooLong
 		case w[2] == "failed":
 			values[path] = "error"
 		case w[2] == "returned":

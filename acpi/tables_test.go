@@ -56,7 +56,7 @@ func TestTables(t *testing.T) {
 				return
 			}
 			for _, path := range part {
-				if values[path] != want[path] {
+				if values[path] != want[path] && want[path] != tooLong {
 					t.Errorf("%s is %s, acpiexec says %s", path, values[path], want[path])
 				}
 			}
