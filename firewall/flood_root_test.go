@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,7 +21,10 @@ import (
 type flood struct {
 	sent      atomic.Uint64
 	stop      atomic.Bool
+	arrived   [2][]bool // by number; each reader has its own
 	receivers [2]int
+	ended     atomic.Bool // nothing more is on its way
+	readers   sync.WaitGroup
 	done      chan error
 }
 
@@ -39,6 +43,10 @@ func startFlood(t *testing.T, from, to *host, addresses [2]string) *flood {
 		}
 		return nil
 	})
+	for i := range f.receivers {
+		f.arrived[i] = make([]bool, maxFlood)
+		f.readers.Go(func() { f.read(i) })
+	}
 	go func() { f.done <- from.run(func() error { return f.send(targets) }) }()
 	return f
 }
@@ -53,7 +61,11 @@ func floodReceiver(address string) (int, unix.Sockaddr, error) {
 	if err != nil {
 		return -1, nil, err
 	}
-	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 256<<20), unix.Bind(fd, sa))
+	tv := unix.NsecToTimeval(int64(20 * time.Millisecond)) // how often a reader looks whether to end
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
+		unix.Bind(fd, sa))
 	if err != nil {
 		return fd, nil, err
 	}
@@ -85,6 +97,21 @@ func (f *flood) send(to [2]unix.Sockaddr) error {
 	return nil
 }
 
+// read notes what arrives, until there is nothing and nothing more will come.
+func (f *flood) read(i int) {
+	var b [8]byte
+	for {
+		ended := f.ended.Load()
+		n, _, err := unix.Recvfrom(f.receivers[i], b[:], 0)
+		switch {
+		case n == 8 && err == nil:
+			f.arrived[i][binary.BigEndian.Uint64(b[:])] = true
+		case ended && !errors.Is(err, unix.EINTR):
+			return
+		}
+	}
+}
+
 // more waits until so many datagrams have been sent from now on.
 func (f *flood) more(t *testing.T, n uint64) {
 	t.Helper()
@@ -106,16 +133,11 @@ func (f *flood) gaps(t *testing.T) (gaps, half int, lost uint64) {
 	if total == maxFlood {
 		t.Fatal("the flood ran dry")
 	}
+	f.ended.Store(true)
+	f.readers.Wait()
 	arrived := make([]bool, total)
-	var b [8]byte
-	for _, fd := range f.receivers {
-		for {
-			n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_DONTWAIT)
-			if err != nil || n != 8 {
-				break
-			}
-			arrived[binary.BigEndian.Uint64(b[:])] = true
-		}
+	for i := range arrived {
+		arrived[i] = f.arrived[i%2][i]
 	}
 	for i, ok := range arrived {
 		if !ok {

@@ -6,10 +6,11 @@ package firewall
 // look at any file.
 func Modules() []string {
 	return []string{
-		"nf_tables",    // nftables: all families' tables
-		"nf_conntrack", // nftables: hold for UDP, where something tracks
-		"nft_ct",       // the same
-		"sch_ingress",  // tc: clsact
-		"cls_bpf",      // tc: the classifier
+		"nf_tables",       // nftables: all families' tables
+		"nft_meta_bridge", // nftables: an interface in the allow list, for bridged frames
+		"nf_conntrack",    // nftables: hold for UDP, where something tracks
+		"nft_ct",          // the same
+		"sch_ingress",     // tc: clsact
+		"cls_bpf",         // tc: the classifier
 	}
 }
