@@ -168,7 +168,8 @@ func (m *Manager) thaw(ctx context.Context) error {
 	return nil
 }
 
-// Frozen reads from the kernel whether all services are stopped.
+// Frozen reads from the kernel whether all services are stopped. A process that is killed while frozen makes it
+// false for the moment in which it ends.
 func (m *Manager) Frozen() (bool, error) {
 	if !m.prepared.Load() {
 		return false, errNotStarted

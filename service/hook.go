@@ -8,8 +8,9 @@ import (
 
 // When a hook runs.
 const (
-	BeforeSnapshot = "before-snapshot"
-	AfterRestore   = "after-restore"
+	BeforeSnapshot  = "before-snapshot"
+	AfterRestore    = "after-restore"
+	SnapshotAborted = "snapshot-aborted" // only those of Options.HookDir
 )
 
 // NotNow is the exit status (EX_TEMPFAIL of sysexits.h) by which a before-snapshot hook asks for
@@ -33,13 +34,15 @@ type HookResult struct {
 // hookOutput is how much of the end of a hook's output is kept.
 const hookOutput = 16 << 10
 
-// hookOf returns the hooks of s for when.
+// hooksOf returns the hooks of s for when.
 func (s Spec) hooksOf(when string) ([]Hook, error) {
 	switch when {
 	case BeforeSnapshot:
 		return s.BeforeSnapshot, nil
 	case AfterRestore:
 		return s.AfterRestore, nil
+	case SnapshotAborted:
+		return nil, nil
 	}
-	return nil, fmt.Errorf("hooks %q: neither %s nor %s", when, BeforeSnapshot, AfterRestore)
+	return nil, fmt.Errorf("hooks %q: not one of %s, %s, %s", when, BeforeSnapshot, AfterRestore, SnapshotAborted)
 }

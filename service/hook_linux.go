@@ -13,11 +13,31 @@ import (
 // Hooks runs the hooks of all services one after the other: before-snapshot in reverse start order,
 // so that who uses a service is told before it; after-restore in start order. The first hook of
 // before-snapshot that fails ends it, since the quiesce must be given up; of after-restore all are
-// run, since the guest goes on either way. The results are of those that ran.
+// run, since the guest goes on either way. The results are of those that ran. Those of
+// Options.HookDir come first before a snapshot, and last after it; they are called with "freeze", "thaw", or,
+// for snapshot-aborted, "freeze-fail".
 //
 // A hook runs as its service's user, in its folder and environment with ROUSE_HOOK and
 // ROUSE_SERVICE added, but in a cgroup of its own: it runs although the services are frozen.
 func (m *Manager) Hooks(ctx context.Context, when string) ([]HookResult, error) {
+	parts := []func(context.Context, string) ([]HookResult, error){m.serviceHooks, m.dropins}
+	if when == BeforeSnapshot {
+		slices.Reverse(parts)
+	}
+	var results []HookResult
+	var errs []error
+	for _, part := range parts {
+		res, err := part(ctx, when)
+		results = append(results, res...)
+		errs = append(errs, err)
+		if err != nil && when == BeforeSnapshot {
+			break
+		}
+	}
+	return results, errors.Join(errs...)
+}
+
+func (m *Manager) serviceHooks(ctx context.Context, when string) ([]HookResult, error) {
 	units := slices.Clone(m.units)
 	if when == BeforeSnapshot {
 		slices.Reverse(units)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type Options struct {
 	OnChange   func(Status)                      // after each change of a state; must not block; may be nil
 	RunDir     string                            // for notify sockets; "/run/rouse" if empty
 	Etc        fs.FS                             // holds passwd and group; /etc if nil
+	HookDir    string                            // executables that are called around every snapshot; none if empty
 	LogBytes   int                               // kept per service; DefaultLogBytes if 0
 	Listening  func(pid int, port uint16) bool   // instead of /proc/net/tcp for Ready "port"; may be nil
 }
@@ -34,6 +36,7 @@ type Options struct {
 type Manager struct {
 	o      Options
 	units  []*unit // in start order
+	dropin *unit   // stands for Options.HookDir
 	byName map[string]*unit
 
 	prepareMu sync.Mutex
@@ -71,6 +74,7 @@ func New(o Options, specs []Spec) (*Manager, error) {
 	}
 	m := &Manager{o: o, byName: make(map[string]*unit), now: time.Now, jitter: jitter}
 	m.spawns.changed = make(chan struct{})
+	m.dropin = &unit{m: m, spec: Spec{Name: dropinName, Dir: "/"}, who: account{name: "root", home: "/root"}}
 	for _, i := range plan {
 		s := specs[i].withDefaults()
 		who, err := lookupAccount(o.Etc, s.User, s.Group)
@@ -140,6 +144,9 @@ func (m *Manager) acquire() error {
 			return fmt.Errorf("service %s: %w", u.spec.Name, err)
 		}
 	}
+	if m.dropin.hookCg, err = makeCgroup(filepath.Join(m.hooks.path, dropinName)); err != nil {
+		return err
+	}
 	m.freezer, err = openFreezer(m.services.path)
 	return err
 }
@@ -150,7 +157,7 @@ func (m *Manager) release() error {
 	if m.freezer != nil {
 		m.freezer.close()
 	}
-	for _, u := range m.units {
+	for _, u := range append(slices.Clone(m.units), m.dropin) {
 		errs = append(errs, u.close())
 	}
 	for _, c := range []*cgroup{m.hooks, m.services} {

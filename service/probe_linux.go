@@ -65,15 +65,8 @@ func expect2xx(code int, err error) error {
 // probe looks until the service is ready or the attempt is over. Nothing is probed while frozen or held: no
 // answer could come, and a command probe would fork.
 func (u *unit) probe(a *attempt, look func(context.Context) bool) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := a.context()
 	defer cancel()
-	go func() {
-		select {
-		case <-a.gone:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	found := a.found
 	for pause := probeFirst; ctx.Err() == nil; pause = min(2*pause, probeLast) {
 		if !u.m.quiet() && look(ctx) {
@@ -84,13 +77,13 @@ func (u *unit) probe(a *attempt, look func(context.Context) bool) {
 	}
 }
 
-// prober returns how to find the service's readiness by looking; nil if it is told or at once.
-func (u *unit) prober() func(context.Context) bool {
-	switch u.spec.Ready.Kind {
+// looker returns how to find out by looking whether r holds; nil if that is told, or is so at once.
+func (u *unit) looker(r Ready) func(context.Context) bool {
+	switch r.Kind {
 	case "port":
-		return func(context.Context) bool { return u.listens() }
+		return func(context.Context) bool { return u.listens(r.Port) }
 	case "http":
-		t, _ := parseTarget(u.spec.Ready.URL) // checked by New
+		t, _ := parseTarget(r.URL) // checked by New
 		return func(ctx context.Context) bool {
 			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 			defer cancel()
@@ -99,7 +92,7 @@ func (u *unit) prober() func(context.Context) bool {
 		}
 	case "exec":
 		return func(ctx context.Context) bool {
-			_, code, err := u.runHook(ctx, "ready", Hook{Exec: u.spec.Ready.Exec, Timeout: probeTimeout})
+			_, code, err := u.runHook(ctx, "check", Hook{Exec: r.Exec, Timeout: probeTimeout})
 			return err == nil && code == 0
 		}
 	}

@@ -108,3 +108,81 @@ func TestDaemonByMainPID(t *testing.T) {
 		})
 	}
 }
+
+func TestHealth(t *testing.T) {
+	flag := publicDir(t) + "/well"
+	if err := os.WriteFile(flag, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := shell("s", "exec sleep 1000")
+	s.Health = Health{Check: Ready{Kind: "exec", Exec: []string{"test", "-e", flag}}, Interval: 5 * time.Millisecond, Retries: 2}
+	s.Restart, s.RestartDelay = "on-failure", time.Millisecond
+	l := newLab(t, s)
+	ctx := testContext(t)
+	if err := l.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "health", func() bool { return l.state("s").Health == Healthy })
+	if err := l.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(flag); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // it is the check's own time that must not count
+	if st := l.state("s"); st.Restarts != 0 {
+		t.Errorf("restarted while frozen: %+v", st)
+	}
+	if err := l.Thaw(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "restart", func() bool { return l.state("s").Restarts > 0 })
+	if !strings.Contains(l.logged(), "unhealthy: 2 checks in a row failed") {
+		t.Error(l.logged())
+	}
+}
+
+func TestHookDir(t *testing.T) {
+	dir := publicDir(t)
+	write := func(name, text string, mode os.FileMode) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, name), []byte(text), mode), os.Chmod(filepath.Join(dir, name), mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := "#!/bin/sh\necho ${0##*/} $1 $ROUSE_HOOK\n"
+	write("10-a", script, 0o755)
+	write("20-b", script, 0o755)
+	write("README", "not executable", 0o644)
+	s := shell("s", "exec sleep 1000")
+	s.BeforeSnapshot = []Hook{{Exec: []string{"echo", "s", "freeze"}}}
+	s.AfterRestore = []Hook{{Exec: []string{"echo", "s", "thaw"}}}
+	l := newLab(t, s)
+	l.o.HookDir = dir
+	ctx := testContext(t)
+	if err := l.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for when, want := range map[string]string{
+		BeforeSnapshot:  "10-a freeze before-snapshot\n20-b freeze before-snapshot\ns freeze\n",
+		AfterRestore:    "s thaw\n20-b thaw after-restore\n10-a thaw after-restore\n",
+		SnapshotAborted: "20-b freeze-fail snapshot-aborted\n10-a freeze-fail snapshot-aborted\n",
+	} {
+		res, err := l.Hooks(ctx, when)
+		var got string
+		for _, r := range res {
+			got += r.Output
+		}
+		if err != nil || got != want {
+			t.Errorf("%s: %q, %v", when, got, err)
+		}
+	}
+	write("30-c", "#!/bin/sh\necho wait; exit 75\n", 0o755)
+	if _, err := l.Hooks(ctx, BeforeSnapshot); !errors.Is(err, ErrNotNow) || !strings.Contains(err.Error(), "30-c: not now: wait") {
+		t.Errorf("%v", err)
+	}
+	write("40-d", script, 0o777)
+	if _, err := l.Hooks(ctx, BeforeSnapshot); err == nil || !strings.Contains(err.Error(), "others than its owner can write") {
+		t.Errorf("%v", err)
+	}
+}

@@ -44,6 +44,7 @@ type Spec struct {
 
 	Ready        Ready
 	ReadyTimeout time.Duration
+	Health       Health
 	StopTimeout  time.Duration  // from StopSignal to the kill of the whole cgroup
 	StopSignal   syscall.Signal // SIGTERM if 0
 	Watchdog     time.Duration  // longest pause between WATCHDOG=1 messages; 0 is off
@@ -71,6 +72,15 @@ type Ready struct {
 	Exec []string // runs as the service's user in the cgroup of its hooks
 }
 
+// Health is a check that is repeated while the service is ready. A service that fails it is ended, and restarted as
+// its policy says; "on-failure" does.
+type Health struct {
+	Check    Ready         // of kind "port", "http" or "exec"; "" is no check
+	Interval time.Duration // 30 s if 0, as in OCI images
+	Timeout  time.Duration // 5 s if 0, and at most that
+	Retries  int           // failures in a row that count; 3 if 0
+}
+
 // Hook is what is done for a service around a snapshot: a command is run, or an empty POST sent to URL
 // ("http://HOST:PORT/PATH" or "unix:/SOCKET:/PATH") and 2xx expected.
 type Hook struct {
@@ -90,6 +100,11 @@ func (s Spec) withDefaults() Spec {
 	}
 	if s.StartLimit == 0 {
 		s.StartLimit = DefaultStartLimit
+	}
+	setDuration(&s.Health.Interval, 30*time.Second)
+	setDuration(&s.Health.Timeout, 5*time.Second)
+	if s.Health.Retries <= 0 {
+		s.Health.Retries = 3
 	}
 	if s.Restart == "" {
 		s.Restart = "never"
@@ -169,28 +184,34 @@ func (h Hook) check() error {
 }
 
 func (s Spec) checkReady() error {
-	if err := oneOf("ready", s.Ready.Kind, "", "notify", "fd", "port", "http", "exec"); err != nil {
+	if s.Oneshot && (s.Ready.Kind != "" || s.Health.Check.Kind != "") {
+		return errors.New("ready: a oneshot is ready when it has ended, and has no health")
+	}
+	if err := oneOf("health", s.Health.Check.Kind, "", "port", "http", "exec"); err != nil {
 		return err
 	}
-	if s.Ready.Kind == "http" {
-		if _, err := parseTarget(s.Ready.URL); err != nil {
-			return fmt.Errorf("ready: %w", err)
+	return errors.Join(s.Ready.check("ready"), s.Health.Check.check("health"))
+}
+
+func (r Ready) check(key string) error {
+	if err := oneOf(key, r.Kind, "", "notify", "fd", "port", "http", "exec"); err != nil {
+		return err
+	}
+	switch {
+	case r.Kind == "http":
+		if _, err := parseTarget(r.URL); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
 		}
-	}
-	if s.Ready.Kind == "exec" && (len(s.Ready.Exec) == 0 || s.Ready.Exec[0] == "") {
-		return errors.New("ready \"exec\": no command")
-	}
-	if s.Ready.Kind == "port" && s.Ready.Port == 0 {
-		return errors.New("ready \"port\": no port")
-	}
-	if s.Oneshot && s.Ready.Kind != "" {
-		return fmt.Errorf("ready %q: a oneshot is ready when it has ended", s.Ready.Kind)
+	case r.Kind == "exec" && (len(r.Exec) == 0 || r.Exec[0] == ""):
+		return fmt.Errorf("%s \"exec\": no command", key)
+	case r.Kind == "port" && r.Port == 0:
+		return fmt.Errorf("%s \"port\": no port", key)
 	}
 	return nil
 }
 
 func (s Spec) checkDurations() error {
-	for _, d := range []time.Duration{s.RestartDelay, s.RestartMax, s.StartWindow, s.ReadyTimeout, s.StopTimeout, s.Watchdog} {
+	for _, d := range []time.Duration{s.RestartDelay, s.RestartMax, s.StartWindow, s.ReadyTimeout, s.StopTimeout, s.Watchdog, s.Health.Interval, s.Health.Timeout} {
 		if d < 0 {
 			return fmt.Errorf("duration %v: negative", d)
 		}

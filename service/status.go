@@ -14,6 +14,13 @@ const (
 	Backoff  = "backoff"  // ended and will be restarted
 )
 
+// States of a service's health.
+const (
+	Unknown   = "unknown" // no check has ended yet
+	Healthy   = "healthy"
+	Unhealthy = "unhealthy"
+)
+
 // Status is what a service is doing.
 type Status struct {
 	Name     string    `json:"name"`
@@ -25,6 +32,7 @@ type Status struct {
 	Reason   string    `json:"reason,omitempty"`    // why it ended, or is not ready
 	Text     string    `json:"text,omitempty"`      // what the service said by STATUS=
 	Since    time.Time `json:"since"`               // of the state
+	Health   string    `json:"health,omitempty"`    // of a service with a health check
 	OOMKills int       `json:"oom_kills,omitempty"` // processes killed for want of memory, since the start
 	Dropped  uint64    `json:"dropped_lines,omitempty"`
 }

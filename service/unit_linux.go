@@ -77,7 +77,8 @@ type attempt struct {
 	found  chan struct{} // readiness found by looking
 	gone   chan struct{} // closed when it is over
 
-	readyPipe *os.File // for Ready "fd"
+	sick      chan error // from the health check
+	readyPipe *os.File   // for Ready "fd"
 }
 
 // ending is how an attempt ended.
@@ -355,7 +356,7 @@ func (u *unit) spawn() (*attempt, error) {
 	}
 	cmd.Stdout, cmd.Stderr = u.journal.w, u.journal.w
 	u.drain()
-	a := &attempt{events: make(chan message), found: make(chan struct{}), gone: make(chan struct{})}
+	a := &attempt{events: make(chan message), found: make(chan struct{}), gone: make(chan struct{}), sick: make(chan error)}
 	u.mu.Lock()
 	u.attempt = a // before the start: a quick service says READY=1 while we still wait for its exec
 	u.mu.Unlock()

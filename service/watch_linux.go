@@ -27,7 +27,7 @@ func (u *unit) watch(r *run, a *attempt) ending {
 	defer close(a.gone)
 	defer w.stopTimers()
 	w.late = timer(u.spec.ReadyTimeout)
-	switch look := u.prober(); {
+	switch look := u.looker(u.spec.Ready); {
 	case u.spec.Oneshot:
 	case u.spec.Ready.Kind == "":
 		w.becomeReady()
@@ -74,6 +74,8 @@ func (w *watcher) loop() ending {
 			w.becomeReady()
 		case m := <-w.a.events:
 			w.message(m)
+		case err := <-w.a.sick:
+			w.fail(err, w.u.spec.StopSignal)
 		case <-w.late.C:
 			w.tooLate()
 		case <-watchdog:
@@ -133,6 +135,9 @@ func (w *watcher) becomeReady() {
 	case <-w.r.ready:
 	default:
 		close(w.r.ready)
+	}
+	if w.u.spec.Health.Check.Kind != "" {
+		go w.u.checkHealth(w.a)
 	}
 }
 
@@ -245,10 +250,10 @@ func (w *watcher) end(sig unix.Signal) {
 	}
 }
 
-func (u *unit) listens() bool {
+func (u *unit) listens(port uint16) bool {
 	pid := u.status().PID
 	if u.m.o.Listening != nil {
-		return u.m.o.Listening(pid, u.spec.Ready.Port)
+		return u.m.o.Listening(pid, port)
 	}
-	return listening(u.cg.path, pid, u.spec.Ready.Port)
+	return listening(u.cg.path, pid, port)
 }
