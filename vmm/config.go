@@ -130,15 +130,16 @@ func (c Config) args(memory string) []string {
 }
 
 // memoryArgs maps a file as the guest's memory: shared while a snapshot is to be made of it, private (copied
-// on write) for a clone.
+// on write) for a clone. Its name is the one that memory has without a file, and it is in the snapshot's
+// stream: so a snapshot of a mapped clone can be restored without a file.
 func (c Config) memoryArgs(path string) []string {
 	share := "on"
 	if c.Incoming != "" {
 		share = "off"
 	}
 	return []string{
-		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=%s,mem-path=%s", c.MemoryMiB, share, escape(path)),
-		"-machine", "memory-backend=ram",
+		"-object", fmt.Sprintf("memory-backend-file,id=pc.ram,size=%dM,share=%s,mem-path=%s", c.MemoryMiB, share, escape(path)),
+		"-machine", "memory-backend=pc.ram",
 	}
 }
 

@@ -30,8 +30,8 @@ func TestArgs(t *testing.T) {
 			"restrict=on,hostfwd=tcp:127.0.0.1:0-:80,hostfwd=tcp:127.0.0.2:8443-:443"},
 		{"generation id", func(c *Config) { c.GUID = "auto" }, "", "-device vmgenid,guid=auto"},
 		{"capture with a comma", func(c *Config) { c.Capture = "/a,b" }, "", "file=/a,,b"},
-		{"shared memory of a source", func(c *Config) {}, "/m", "share=on,mem-path=/m -machine memory-backend=ram"},
-		{"private memory of a clone", func(c *Config) { c.Incoming = "/s" }, "/m", "share=off,mem-path=/m -machine memory-backend=ram -incoming defer"},
+		{"shared memory of a source", func(c *Config) {}, "/m", "share=on,mem-path=/m -machine memory-backend=pc.ram"},
+		{"private memory of a clone", func(c *Config) { c.Incoming = "/s" }, "/m", "share=off,mem-path=/m -machine memory-backend=pc.ram -incoming defer"},
 		{"paused and extra", func(c *Config) { c.Paused, c.Extra = true, []string{"-x", "y"} }, "", "-S -x y"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

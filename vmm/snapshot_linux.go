@@ -35,16 +35,14 @@ func (vm *VM) snapshot(ctx context.Context, path string) error {
 	if err := vm.Stop(ctx); err != nil {
 		return err
 	}
-	if err := vm.setMigration(ctx); err != nil {
+	if err := vm.setMigration(ctx, vm.memory != ""); err != nil {
 		return err
 	}
 	if err := vm.migrate(ctx, f); err != nil {
 		return err
 	}
-	if vm.memory != "" {
-		if err := copySparse(vm.memory, path+memorySuffix); err != nil {
-			return err
-		}
+	if err := vm.saveMemory(path + memorySuffix); err != nil {
+		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
@@ -52,28 +50,32 @@ func (vm *VM) snapshot(ctx context.Context, path string) error {
 	return os.Rename(f.Name(), path)
 }
 
-// setMigration tells QEMU how snapshots are written and read; both sides must agree.
-func (vm *VM) setMigration(ctx context.Context) error {
+// saveMemory copies the mapped memory; without it there must be no such file, or a restore would map it. A
+// clone's memory is private: its snapshot has it in the stream, as any other.
+func (vm *VM) saveMemory(path string) error {
+	if vm.memory != "" {
+		return copySparse(vm.memory, path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// setMigration tells QEMU how snapshots are written and read; both sides must agree on whether memory that
+// is shared with a file is left out of the stream.
+func (vm *VM) setMigration(ctx context.Context, leaveOut bool) error {
 	type capability struct {
 		Capability string `json:"capability"`
 		State      bool   `json:"state"`
 	}
-	caps := map[string]any{"capabilities": []capability{{"events", true}, {"x-ignore-shared", vm.mapped()}}}
+	caps := map[string]any{"capabilities": []capability{{"events", true}, {"x-ignore-shared", leaveOut}}}
 	if err := vm.QMP(ctx, "migrate-set-capabilities", caps, nil); err != nil {
 		return err
 	}
 	// QEMU would announce the NIC's address by itself as soon as a clone runs, long before the clone has
 	// been adjusted: its twin's MAC, told to everyone. The guest announces when its gate is open.
 	return vm.QMP(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": int64(unlimited), "announce-rounds": 0}, nil)
-}
-
-// mapped is true if the guest's memory is a file of its own and not part of the snapshot's stream.
-func (vm *VM) mapped() bool {
-	if vm.c.Incoming == "" {
-		return vm.memory != ""
-	}
-	_, err := os.Stat(vm.c.Incoming + memorySuffix)
-	return err == nil
 }
 
 // migrate writes the machine to f. QEMU writes to the descriptor itself: no pipe, no cat, no shell.
@@ -103,7 +105,7 @@ func (vm *VM) restore(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
-	if err := vm.setMigration(ctx); err != nil {
+	if err := vm.setMigration(ctx, vm.mapped); err != nil {
 		return err
 	}
 	if err := vm.handOver(ctx, f); err != nil {

@@ -26,6 +26,7 @@ type VM struct {
 	args    []string
 	tempDir bool
 	memory  string // file that is mapped shared as the guest's memory, or ""
+	mapped  bool   // the snapshot that it comes from has its memory in a file of its own
 	cmd     *exec.Cmd
 	qmp     *qmp
 
@@ -55,11 +56,13 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 	}
 	vm := &VM{c: c, exited: make(chan struct{}), changed: make(chan struct{})}
 	if err := vm.prepare(); err != nil {
+		vm.removeTemp()
 		return nil, err
 	}
 	if err := vm.launch(ctx); err != nil {
+		err = vm.blame(err) // from a log that may go with Close
 		vm.Close()
-		return nil, fmt.Errorf("start vm %s: %w", c.Name, vm.blame(err))
+		return nil, fmt.Errorf("start vm %s: %w", c.Name, err)
 	}
 	return vm, nil
 }
@@ -80,16 +83,16 @@ func (vm *VM) prepare() (err error) {
 			return err
 		}
 	}
-	mapped := ""
+	file := ""
 	if vm.c.Incoming != "" {
 		if _, err := os.Stat(vm.c.Incoming + memorySuffix); err == nil {
-			mapped = vm.c.Incoming + memorySuffix
+			file, vm.mapped = vm.c.Incoming+memorySuffix, true
 		}
 	} else if vm.c.MapMemory {
-		mapped = vm.path(memoryFile)
-		vm.memory = mapped
+		file = vm.path(memoryFile)
+		vm.memory = file
 	}
-	vm.args = vm.c.args(mapped)
+	vm.args = vm.c.args(file)
 	return nil
 }
 
@@ -302,6 +305,10 @@ func (vm *VM) shut() {
 		_ = vm.cmd.Process.Kill() // no harm if it has been waited for
 	}
 	<-vm.exited
+	vm.removeTemp()
+}
+
+func (vm *VM) removeTemp() {
 	if vm.tempDir {
 		os.RemoveAll(vm.c.Dir)
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 )
 
 // out is the folder with kernels/: $ROUSE_OUT, else out/ of this repository.
-func out(t *testing.T) string {
+func out(t testing.TB) string {
 	t.Helper()
 	if dir := os.Getenv("ROUSE_OUT"); dir != "" {
 		return dir
@@ -27,7 +28,7 @@ func out(t *testing.T) string {
 	return filepath.Join(filepath.Dir(file), "..", "out")
 }
 
-func kernel(t *testing.T, release string) string {
+func kernel(t testing.TB, release string) string {
 	t.Helper()
 	path := filepath.Join(out(t), "kernels", release, "vmlinuz")
 	if _, err := os.Stat(path); err != nil {
@@ -40,7 +41,7 @@ func kernel(t *testing.T, release string) string {
 var netModules = []string{"net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"}
 
 // testInitrd builds testdata/guest and packs it as /init, with modules and more files.
-func testInitrd(t *testing.T, modules []string, files map[string][]byte) string {
+func testInitrd(t testing.TB, modules []string, files map[string][]byte) string {
 	t.Helper()
 	var b bytes.Buffer
 	cpio(&b, "dev", 0o40755, 0, 0, nil)
@@ -63,7 +64,7 @@ func testInitrd(t *testing.T, modules []string, files map[string][]byte) string 
 }
 
 // build runs "go build" or "go test -c" and gives the static binary.
-func build(t *testing.T, args ...string) []byte {
+func build(t testing.TB, args ...string) []byte {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "bin")
 	pkg := args[len(args)-1]
@@ -81,7 +82,7 @@ func build(t *testing.T, args ...string) []byte {
 }
 
 // module reads a module of kernel 6.12, where they are compressed.
-func module(t *testing.T, name string) []byte {
+func module(t testing.TB, name string) []byte {
 	t.Helper()
 	found, _ := filepath.Glob(filepath.Join(out(t), "kernels/6.12/modules/lib/modules/*/kernel", name+".ko.xz"))
 	if len(found) != 1 {
@@ -206,6 +207,27 @@ func snapshotClones(t *testing.T, mapped bool) {
 		t.Logf("clone: running after %v, answers after %v", running, time.Since(begin))
 	}
 	testCapture(t, ctx, vm)
+	cloneOfClone(t, ctx, base, snap, id)
+}
+
+// cloneOfClone: a clone can be snapshot too, whether its memory is mapped or not.
+func cloneOfClone(t *testing.T, ctx context.Context, base Config, snap, id string) {
+	again := filepath.Join(t.TempDir(), "again")
+	base.Name, base.Incoming, base.GUID = "parent", snap, ""
+	if _, err := Start(ctx, base); err == nil || !strings.Contains(err.Error(), "vmgenid") {
+		t.Errorf("a machine without the snapshot's generation device: %v, want QEMU's words", err)
+	}
+	base.GUID = "auto"
+	parent := start(t, ctx, base)
+	dial(t, ctx, parent).Close()
+	if err := parent.Snapshot(ctx, again); err != nil {
+		t.Fatal(err)
+	}
+	parent.Close()
+	base.Name, base.Incoming = "child", again
+	if got := status(t, ctx, dial(t, ctx, start(t, ctx, base))).Source; got != id {
+		t.Errorf("clone of a clone: id %s, want %s", got, id)
+	}
 }
 
 // testCapture knocks at the forwarded port: the network asks for the guest's MAC, and the question is in
