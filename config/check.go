@@ -36,7 +36,7 @@ func KnownKeys() []string { return slices.Clone(knownKeys) }
 
 var choices = map[string][]string{
 	"gate.mechanism":    {"auto", "nftables", "cgroup-bpf", "tc", "fib"},
-	"sysgenid.mode":     {"auto", "passthrough", "page-cache", "file"},
+	"sysgenid.mode":     {"auto", "passthrough", "pagecache", "file"},
 	"quiesce.leftovers": {"abort", "destroy", "keep"},
 	"adjust.late":       {"hold", "restart", "release"},
 	"service.restart":   {"never", "on-failure", "always"},

@@ -67,7 +67,7 @@ type Allow struct {
 type Sysgenid struct {
 	// Path of the device in the guest.
 	Path string `toml:"path"`
-	// Mode is "auto", "passthrough", "page-cache" or "file".
+	// Mode is "auto", "passthrough", "pagecache" or "file".
 	Mode string `toml:"mode"`
 }
 

@@ -2,7 +2,9 @@ package config
 
 import (
 	"errors"
+	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,4 +145,27 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("accepted although check objects: %v", check(&c))
 		}
 	})
+}
+
+// The manual names every key, and no other.
+func TestManualIsComplete(t *testing.T) {
+	text, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, k := range KnownKeys() {
+		known[k] = true
+		isTable := slices.ContainsFunc(KnownKeys(), func(other string) bool { return strings.HasPrefix(other, k+".") })
+		if !isTable && !strings.Contains(string(text), "| `"+k+"` |") {
+			t.Errorf("docs/configuration.md does not tell of %s", k)
+		}
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		if key, ok := strings.CutPrefix(line, "| `"); ok {
+			if key, _, _ = strings.Cut(key, "`"); !known[key] {
+				t.Errorf("docs/configuration.md tells of %s, which does not exist", key)
+			}
+		}
+	}
 }
