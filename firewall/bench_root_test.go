@@ -167,3 +167,24 @@ func (h *host) listenUDP(b *testing.B, address string) net.PacketConn {
 	})
 	return c
 }
+
+// BenchmarkNew is what a guest's boot pays: probing and preparing.
+func BenchmarkNew(b *testing.B) {
+	for _, name := range []string{"nftables", "tc", "fib", ""} {
+		b.Run("mechanism="+name, func(b *testing.B) {
+			h := newHosts(b, 1)[0]
+			h.must(b, func() error {
+				for b.Loop() {
+					g, err := New(Options{Mechanism: name})
+					if err != nil {
+						return err
+					}
+					if err := g.Detach(); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	}
+}

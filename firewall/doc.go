@@ -7,13 +7,35 @@
 // a peer sees a slow network, never a reset.
 //
 // The race is in the switch itself. Rules that come one by one leave moments in
-// which one direction is shut and the other is not, or in which loopback is
-// shut too; and between two commands somebody else may change what the first
-// one made. So a switch is one transaction that replaces everything of ours,
-// from whatever state it is in, and it counts only when it has been read back
-// from the kernel. The state is never remembered: it is asked for.
+// which one direction or family is shut and the other is not, or in which
+// loopback is shut too; and between two commands somebody else may change what
+// the first one made. So a switch is one transaction, from whatever state there
+// is, and it counts only when it has been read back from the kernel. The state
+// is never remembered: it is asked for. [Gate.Guard] undoes what others do to a
+// gate that is not open.
 //
-// The mechanism is the first rung of a ladder that this kernel has; each is
-// tried for real in a network namespace of its own before it is trusted. An
-// open gate has nothing installed, so it costs no packet anything.
+// The mechanism is the first rung of a ladder that this kernel has, each tried
+// for real in a network namespace (or cgroup) of its own before it is trusted:
+//
+//   - nftables: one table per family; the rules of all chains change when a
+//     batch commits.
+//   - cgroup: eBPF on what sockets send and receive, in all network namespaces
+//     of the machine. One word in a map says which state it is, to all programs.
+//   - tc: the same program on every link, below the IP stack. By default it
+//     stands beside nftables or cgroup, for what those do not see.
+//   - fib: routing rules. Not atomic, no hold, no exceptions; the last resort.
+//
+// [Gate.Coverage] says what the one in use does not see. No mechanism sees what
+// goes around the kernel's queues: AF_XDP, packet sockets with
+// PACKET_QDISC_BYPASS, devices handed to user space; nor what other namespaces
+// send over devices of their own; and programs that others attach by tcx run
+// before tc's.
+//
+// What services and peers notice: a local sender may get EPERM from nftables
+// (as from any netfilter rule) and EINVAL from fib, where cgroup and tc look
+// like congestion. While the gate is shut nobody answers ARP or neighbour
+// solicitations: a peer on the same link that has no neighbour entry yet gets
+// "no route to host" after some three seconds, one that has an entry just waits.
+//
+// An open gate has nothing installed, so it costs no packet anything.
 package firewall
