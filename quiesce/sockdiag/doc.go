@@ -17,14 +17,15 @@
 // The mechanism: NETLINK_SOCK_DIAG dumps with every state bit that can hold something, request sockets
 // (half-open connections, state bit 12) among them; RTM_GETQDISC for what waits in front of a device;
 // where a diag module is missing, the files of /proc/net, and for what those do not show a duplicate of the
-// owner's descriptor taken with pidfd_getfd, which lives for microseconds. Which source serves which protocol is told by [Inspector.Sources].
+// owner's descriptor taken with pidfd_getfd, which lives for microseconds. [Inspector.Sources] tells which source serves
+// which protocol.
 // The kernel's filter (INET_DIAG_REQ_BYTECODE) knows addresses and ports but no queue lengths, so a look at the queues
 // has to be handed every live socket; what the filter can do, leaving out loopback connections, it does for
 // [Inspector.Inherited].
 //
-// Some things no table shows. What waits in the memory-mapped ring of a packet socket, in io_uring, or in a process, is not seen at all. Pipes,
-// vsock and TCP sockets closed by both sides with bytes unread are seen only if asked for ([Options]), for finding them takes a pass over
-// all descriptors. Sockets that cannot be destroyed are reported as left; unconnected UDP sockets are not connections.
+// Some things no table shows. What waits in the memory-mapped ring of a packet socket, in io_uring, in a BPF sockmap or in
+// a process is not seen at all. Pipes, vsock and TCP sockets closed by both sides with bytes unread are seen only if asked
+// for ([Options]), for finding them takes a pass over all descriptors.
 //
 // What counts as busy is decided in one place, rule.go, with the reason beside each rule. A drain must end, so
 // what merely exists does not count: idle connections, TIME_WAIT, a peer's FIN that nobody has read yet.

@@ -179,7 +179,7 @@ func TestVsock(t *testing.T) {
 		t.Errorf("%d of %d sockets taken for vsock", n, len(ins.handles.kinds))
 	}
 	l := look{ins: ins, ctx: context.Background()}
-	l.vsock(1, v.fd)
+	l.vsock(handle{inode: 1}, v.fd)
 	if len(l.found) != 0 {
 		t.Errorf("idle: %s", list(l.found))
 	}
@@ -192,7 +192,7 @@ func TestVsockRow(t *testing.T) {
 	a, b := unixPair(t, unix.SOCK_STREAM)
 	a.write("123")
 	l := look{ins: ins, ctx: context.Background()}
-	l.vsock(7, b.fd)
+	l.vsock(handle{inode: 7}, b.fd)
 	if len(l.found) != 1 || l.found[0].Unread != 3 || l.found[0].Protocol != "vsock" || l.found[0].State != "ESTABLISHED" {
 		t.Errorf("%s", list(l.found))
 	}
@@ -202,7 +202,7 @@ func TestVsockRow(t *testing.T) {
 	c := newSock(t, unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	c.must(unix.Connect(c.fd, &unix.SockaddrUnix{Name: "@vsock"}))
 	l.found = nil
-	l.vsock(8, listener.fd)
+	l.vsock(handle{inode: 8}, listener.fd)
 	if len(l.found) != 1 || l.found[0].State != "LISTEN" || l.found[0].Queued != 1 {
 		t.Errorf("%s", list(l.found))
 	}

@@ -34,7 +34,7 @@ func (o *owners) fill(found []Socket) error {
 	wanted := make(map[uint64]bool)
 	for i := range found {
 		inode := found[i].Inode
-		if inode == 0 || found[i].pipe {
+		if inode == 0 || found[i].PID != 0 || found[i].pipe {
 			continue
 		}
 		if at, ok := o.known[inode]; ok {
@@ -52,7 +52,7 @@ func (o *owners) fill(found []Socket) error {
 		o.took = o.last.Sub(begin)
 	}
 	for i := range found {
-		if at := o.known[found[i].Inode]; at.pid != 0 && !found[i].pipe {
+		if at := o.known[found[i].Inode]; at.pid != 0 && found[i].PID == 0 && !found[i].pipe {
 			found[i].belong(at, o.comms[at.pid])
 		}
 	}

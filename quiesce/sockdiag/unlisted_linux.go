@@ -23,18 +23,18 @@ func (l *look) unlisted() error {
 			return err
 		}
 	}
-	for inode, at := range h.sockets {
+	for _, at := range h.sockets {
 		if !o.Unlisted || l.excluded(at.pid) {
 			continue
 		}
 		var err error
 		switch l.kind(at) {
 		case kindVsock:
-			_, err = l.duplicate(at, func(fd int) { l.vsock(inode, fd) })
+			_, err = l.duplicate(at, func(fd int) { l.vsock(at, fd) })
 		case kindTCP:
 			// Bytes in one while the tables show none at all are bytes that the tables do not show.
 			if l.walker.thorough && listed == 0 {
-				_, err = l.duplicate(at, func(fd int) { l.closed(inode, fd) })
+				_, err = l.duplicate(at, func(fd int) { l.closed(at, fd) })
 			}
 		}
 		if err != nil {
@@ -86,7 +86,7 @@ func kindOf(name []byte) kind {
 }
 
 // closed: once both sides have closed, a TCP socket is in no table any more, but what it has received can still be read.
-func (l *look) closed(inode uint64, fd int) {
+func (l *look) closed(at handle, fd int) {
 	if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listening != 0 {
 		return
 	}
@@ -94,7 +94,7 @@ func (l *look) closed(inode uint64, fd int) {
 	if n == 0 {
 		return
 	}
-	s := Socket{Protocol: "tcp", Inode: inode, Unread: uint64(n), Reason: whyUnread}
+	s := Socket{Protocol: "tcp", Inode: at.inode, PID: at.pid, Comm: commandOf(at.pid), Unread: uint64(n), Reason: whyUnread}
 	if proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err == nil && proto == protoMPTCP {
 		s.Protocol = "mptcp"
 	}
@@ -122,8 +122,8 @@ func inetName(sa unix.Sockaddr) string {
 
 // vsock: SIOCOUTQ is answered since Linux 6.11 and SIOCINQ since 6.17; before, and where a transport has neither, a look
 // at the bytes without taking them.
-func (l *look) vsock(inode uint64, fd int) {
-	s := Socket{Protocol: "vsock", Inode: inode, State: stateName(tcpEstablished), family: unix.AF_VSOCK}
+func (l *look) vsock(at handle, fd int) {
+	s := Socket{Protocol: "vsock", Inode: at.inode, State: stateName(tcpEstablished), family: unix.AF_VSOCK}
 	v := verdict{}
 	if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listening != 0 {
 		s.State = stateName(tcpListen)
@@ -136,6 +136,7 @@ func (l *look) vsock(inode uint64, fd int) {
 	if v.reason == "" {
 		return
 	}
+	s.PID, s.Comm = at.pid, commandOf(at.pid)
 	s.Reason, s.Unread, s.Unsent, s.Queued = v.reason, v.unread, v.unsent, v.queued
 	if sa, err := unix.Getsockname(fd); err == nil {
 		s.Local = vsockName(sa)
