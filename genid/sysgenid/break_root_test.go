@@ -106,7 +106,7 @@ func TestUnmounted(t *testing.T) {
 	inModes(t, func(t *testing.T, d *device, _ Mode) {
 		d.bump(41)
 		d.want("ok", "open 0")
-		wantErr(t, "unmount", unix.Unmount(d.path, unix.MNT_FORCE), 0)
+		wantErr(t, "unmount", unix.Unmount(d.path, unix.MNT_DETACH), 0)
 		d.awaitLog("serving " + d.path + " again")
 		fd := open(t, d.path, unix.O_RDWR|unix.O_NONBLOCK)
 		gen := d.bump(0)

@@ -480,3 +480,29 @@ func TestAutoIsSafe(t *testing.T) {
 		t.Error("an unprivileged user can map the page writable")
 	}
 }
+
+// TestDocumentedDifferences holds what the documentation says of the two modes.
+func TestDocumentedDifferences(t *testing.T) {
+	inModes(t, func(t *testing.T, d *device, mode Mode) {
+		d.bump(8)
+		reading := open(t, d.path, unix.O_RDONLY|unix.O_NONBLOCK)
+		gen, err := readGen(reading)
+		writing := open(t, d.path, unix.O_RDWR)
+		mem, mapErr := unix.Mmap(writing, 0, 4, unix.PROT_READ, unix.MAP_SHARED)
+		switch mode {
+		case ModePassthrough:
+			wantErr(t, "read through a descriptor for reading", err, unix.EAGAIN)
+			wantErr(t, "map a privileged descriptor for writing", mapErr, 0) // Firecracker's test client
+			if load(mem) != 8 || d.bump(0) != load(mem) {
+				t.Errorf("it shows %d", load(mem))
+			}
+			_ = unix.Munmap(mem)
+		case ModePageCache:
+			wantErr(t, "read through a descriptor for reading", err, 0)
+			if gen != 8 {
+				t.Errorf("it reads %d, want the current generation", gen)
+			}
+			wantErr(t, "map a descriptor for writing", mapErr, unix.ENODEV)
+		}
+	})
+}
