@@ -53,20 +53,25 @@ func try(m mechanism, states ...State) error {
 // the gate with what works. What it compiled and learnt while probing goes with
 // it.
 func openNft(o Options) (mechanism, error) {
-	var caps capabilities
+	caps := capabilities{arp: true, bridge: true, conntrack: true}
 	var learnt []variant
-	err := inThrowaway(func() error {
-		if _, err := tryNft(caps, o.Allow); err != nil {
+	err := inThrowaway(func() (err error) {
+		if learnt, err = tryNft(caps, o.Allow); err == nil {
+			return nil
+		}
+		caps = capabilities{}
+		if learnt, err = tryNft(caps, o.Allow); err != nil {
 			return &UnsupportedError{"nf_tables inet tables", "CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET", err}
 		}
 		for _, has := range []*bool{&caps.arp, &caps.bridge, &caps.conntrack} {
 			*has = true
-			_, err := tryNft(caps, o.Allow)
-			*has = err == nil
+			if more, err := tryNft(caps, o.Allow); err == nil {
+				learnt = more
+			} else {
+				*has = false
+			}
 		}
-		var err error
-		learnt, err = tryNft(caps, o.Allow)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -79,12 +84,14 @@ func openNft(o Options) (mechanism, error) {
 	return n, nil
 }
 
+// tryNft closes its sockets in the background: that takes a grace period of
+// RCU, 20 ms and more on a busy machine, for which a boot need not wait.
 func tryNft(caps capabilities, allow []Allow) ([]variant, error) {
 	n, err := newNft(caps, allow)
 	if err != nil {
 		return nil, err
 	}
-	defer n.Close()
+	defer func() { go n.Close() }()
 	return n.variants, try(n, Shut, Hold)
 }
 
