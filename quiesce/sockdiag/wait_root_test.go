@@ -97,3 +97,30 @@ func TestManyUsers(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// TestNothingPerSocket: a look at many idle sockets allocates no more than one at few.
+func TestNothingPerSocket(t *testing.T) {
+	for _, o := range []Options{{}, {Withhold: []string{"tcp", "udp"}}} {
+		enterNetns(t)
+		ins := inspect(t, o)
+		look := func() float64 {
+			return testing.AllocsPerRun(5, func() {
+				if found := busy(t, ins); len(found) != 0 {
+					t.Fatalf("not idle:\n%s", list(found))
+				}
+			})
+		}
+		tcpPair(t, "127.0.0.1")
+		tcpPair(t, "::1")
+		untilIdle(t, ins)
+		few := look()
+		for range 200 {
+			tcpPair(t, "127.0.0.1")
+			tcpPair(t, "::1")
+		}
+		untilIdle(t, ins)
+		if many := look(); many > few+2 {
+			t.Errorf("withheld %v: %.0f allocations for 6 sockets, %.0f for 1200", o.Withhold, few, many)
+		}
+	}
+}
