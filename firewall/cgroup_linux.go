@@ -193,8 +193,10 @@ func valveState(v *valve, in, out []programInfo) (State, error) {
 		s, err = loadState(fd)
 		return err
 	})
-	if err == nil && int(s) >= len(stateNames) {
-		return Open, fmt.Errorf("%w: the map says %v", ErrTampered, s)
+	if err == nil && (s == Open || int(s) >= len(stateNames)) {
+		// Open leaves no programs: somebody turned the map, or a process that
+		// shut or opened a gate died halfway.
+		return Open, fmt.Errorf("%w: programs are there and the map says %v", ErrTampered, s)
 	}
 	return s, err
 }

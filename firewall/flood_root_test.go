@@ -182,9 +182,9 @@ func TestSwitchIsAtomic(t *testing.T) {
 			t.Logf("%s: %d sent, %d lost in %d gaps", direction, all[i].sent.Load(), lost, gaps)
 			// A link whose first qdisc is added is stopped for a moment
 			// (qdisc_graft calls dev_deactivate): tc alone loses what is sent
-			// then, of both families, before it shuts.
+			// then, before it shuts.
 			stops := name == "tc" && direction == "out"
-			if gaps != want && !stops || gaps < want || half > 0 {
+			if gaps < want || (gaps > want || half > 0) && !stops {
 				t.Errorf("%s: %d gaps, %d of one family, for %d shuttings", direction, gaps, half, want)
 			}
 		}

@@ -113,6 +113,9 @@ func surviveShut(t *testing.T, mechanism, address string) {
 	})
 	if d := shutFor(); d > 0 {
 		time.Sleep(d)
+		for _, c := range []*net.TCPConn{client, server} { // retransmissions have backed off as long again
+			c.SetDeadline(time.Now().Add(2*d + patience))
+		}
 	}
 	set(t, g, Open)
 	read(t, server, "from client")

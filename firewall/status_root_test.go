@@ -3,8 +3,11 @@
 package firewall
 
 import (
+	"errors"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A gate that one process shut, by whatever mechanism and with whatever allow
@@ -51,4 +54,62 @@ func status(t *testing.T, h *host, o Options) (reports []Report) {
 		return nil
 	})
 	return reports
+}
+
+// A process may die at any step of a switch: the next gate says that what it
+// left is no gate, and sets or removes it.
+func TestHalfMadeGates(t *testing.T) {
+	for _, c := range []struct {
+		name, mechanism string
+		half            func(m mechanism) error
+	}{
+		{"nftables emptied, not deleted", "nftables", func(m mechanism) error {
+			n := m.(*nft)
+			return errors.Join(n.set(Shut), n.send(n.empty))
+		}},
+		{"tc attached, not turned", "tc", func(m mechanism) error {
+			return errors.Join(m.set(Shut), m.(*tc).valve.set(Open))
+		}},
+		{"tc on one link of two", "tc", func(m mechanism) error {
+			links, err := m.(*tc).links()
+			return errors.Join(err, m.(*tc).attach(links[0]))
+		}},
+		{"tc in one direction", "tc", func(m mechanism) error {
+			links, err := m.(*tc).links()
+			return errors.Join(err, m.set(Shut), m.(*tc).deleteFilter(links[0], 1))
+		}},
+		{"cgroup attached, not turned", "cgroup", func(m mechanism) error {
+			return errors.Join(m.set(Shut), m.(*cgroup).valve.set(Open))
+		}},
+		{"cgroup in one direction", "cgroup", func(m mechanism) error {
+			c := m.(*cgroup)
+			return errors.Join(m.set(Shut), c.detachProgram(0, c.valve.progs[0]))
+		}},
+		{"routing rules in part", "fib", func(m mechanism) error {
+			return m.(*fib).change(unix.RTM_NEWRULE, fibLocal.in(unix.AF_INET))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, _, dies := pair(t, Options{Mechanism: c.mechanism})
+			third := newHosts(t, 1)[0]
+			third.name = "c"
+			wire(t, a, third, 2)
+			look := func() string { return a.sh(t, "nft list ruleset; tc qdisc; ip rule; ip -6 rule") }
+			before := look()
+			for _, next := range []State{Open, Shut} {
+				if err := c.half(dies.mech); err != nil {
+					t.Fatal(err)
+				}
+				g := a.gate(t, Options{Mechanism: c.mechanism, cgroup: a.cgroup})
+				if s, err := g.State(); s != Open || !errors.Is(err, ErrTampered) {
+					t.Errorf("state %v, %v", s, err)
+				}
+				set(t, g, next)
+				set(t, g, Open)
+				if after := look(); after != before {
+					t.Errorf("before:\n%s\nafter:\n%s", before, after)
+				}
+			}
+		})
+	}
 }
