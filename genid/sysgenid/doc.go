@@ -30,9 +30,18 @@
 //   - The page cache of the device's own file, up to Linux 6.8.
 //
 // In the latter two FUSE_NOTIFY_STORE changes the page under all mappings. Under
-// the mount lies a plain file that holds the
-// counter too: it serves who opens in the instant when a broken connection is
-// being replaced, and everyone where the kernel has no FUSE.
+// the mount lies a plain file that holds the counter too: it serves who opens in
+// the instant when a broken connection is being replaced, and everyone where the
+// kernel has no FUSE.
+//
+// What differs from the driver: a call that a signal, SIGSTOP or the freezer
+// interrupts ends with EINTR and is not restarted; a write of 0 bytes returns 0;
+// pread and pwrite may fail with ESPIPE. By page cache, a descriptor opened for
+// reading reads the current counter at once instead of blocking (it polls and
+// maps as it should), and one opened for writing cannot be mapped. By
+// passthrough, only the privileged can map one opened for writing, and a read
+// that blocks holds up other reads and writes through the same description, as
+// the VFS does for any regular file.
 //
 // The state of all open file descriptions is in core, which is pure and knows
 // neither FUSE nor files; wire has the layouts; *_linux.go has the effects.
