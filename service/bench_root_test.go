@@ -18,6 +18,11 @@ func benchLab(b *testing.B, n int) *Manager {
 	for i := range specs {
 		specs[i] = shell(fmt.Sprint("s", i), "exec sleep 1000")
 	}
+	return benchSpecs(b, specs)
+}
+
+func benchSpecs(b *testing.B, specs []Spec) *Manager {
+	b.Helper()
 	m, err := New(Options{CgroupRoot: cgroup2(b), Reaper: testReaper, RunDir: b.TempDir()}, specs)
 	if err == nil {
 		err = m.Start(context.Background())
@@ -123,5 +128,27 @@ func TestThawAllocates(t *testing.T) {
 		}
 	}); n > budget {
 		t.Errorf("%v allocations, budget %d", n, budget)
+	}
+}
+
+// BenchmarkStart is one service from the decision to the exec of its program; confined adds the shim.
+func BenchmarkStart(b *testing.B) {
+	confined := shell("confined", "exec sleep 1000")
+	confined.Confine.NoNewPrivs = true
+	for _, s := range []Spec{shell("plain", "exec sleep 1000"), confined} {
+		b.Run(s.Name, func(b *testing.B) {
+			m := benchSpecs(b, []Spec{s})
+			ctx := context.Background()
+			for b.Loop() {
+				b.StopTimer()
+				if err := m.StopService(ctx, s.Name); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				if err := m.StartService(ctx, s.Name); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -172,14 +172,24 @@ func (c *cgroup) kill() error {
 	return c.killEach()
 }
 
-// killEach is for kernels before 5.14, which have no cgroup.kill. Frozen processes cannot fork away
-// from us; SIGKILL ends them although they are frozen.
+// killEach is for kernels before 5.14, which have no cgroup.kill. Frozen processes cannot fork away from us, and
+// SIGKILL ends them although they are frozen; those that forked while the freeze came are found by looking again.
 func (c *cgroup) killEach() error {
 	freeze := filepath.Join(c.path, "cgroup.freeze")
 	if err := os.WriteFile(freeze, []byte("1"), 0); err != nil {
 		return fmt.Errorf("kill cgroup: %w", err)
 	}
-	eachID(c.path, "cgroup.procs", func(pid int) { _ = unix.Kill(pid, unix.SIGKILL) })
+	for range 100 {
+		n := 0
+		eachID(c.path, "cgroup.procs", func(pid int) {
+			n++
+			_ = unix.Kill(pid, unix.SIGKILL)
+		})
+		if n == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	if err := os.WriteFile(freeze, []byte("0"), 0); err != nil {
 		return fmt.Errorf("kill cgroup: %w", err)
 	}

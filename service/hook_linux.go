@@ -86,12 +86,16 @@ func (u *unit) runHook(ctx context.Context, when string, h Hook) ([]byte, int, e
 	if !u.m.prepared.Load() {
 		return nil, -1, errNotStarted
 	}
-	u.hookMu.Lock()
-	defer u.hookMu.Unlock()
 	limit := h.Timeout
 	setDuration(&limit, DefaultHookTimeout)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	for !u.hookMu.TryLock() { // a readiness or health command is still running
+		if err := sleep(ctx, time.Millisecond); err != nil {
+			return nil, -1, fmt.Errorf("waiting for another command: %w", err)
+		}
+	}
+	defer u.hookMu.Unlock()
 	cmd, err := u.command(h.Exec, u.hookCg, []string{"ROUSE_HOOK=" + when, "ROUSE_SERVICE=" + u.spec.Name})
 	if err != nil {
 		return nil, -1, err

@@ -155,8 +155,8 @@ func TestHookDir(t *testing.T) {
 	write("20-b", script, 0o755)
 	write("README", "not executable", 0o644)
 	s := shell("s", "exec sleep 1000")
-	s.BeforeSnapshot = []Hook{{Exec: []string{"echo", "s", "freeze"}}}
-	s.AfterRestore = []Hook{{Exec: []string{"echo", "s", "thaw"}}}
+	s.BeforeSnapshot = []Hook{{Exec: []string{"sh", "-c", "echo s freeze"}}}
+	s.AfterRestore = []Hook{{Exec: []string{"sh", "-c", "echo s thaw"}}}
 	l := newLab(t, s)
 	l.o.HookDir = dir
 	ctx := testContext(t)

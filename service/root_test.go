@@ -452,6 +452,25 @@ func TestStartIntoFrozenCgroup(t *testing.T) {
 	}
 }
 
+// TestKillEach is the way of kernels without cgroup.kill, against a service that forks as fast as it can.
+func TestKillEach(t *testing.T) {
+	l := newLab(t, shell("forker", "i=0; while [ $i -lt 50 ]; do (sleep 1000 &) ; i=$((i+1)); done; while :; do (sleep 0.01 &); done"))
+	if err := l.Start(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	cg := l.byName["forker"].cg
+	if err := cg.killEach(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "end", func() bool { return l.state("forker").State == Failed })
+	if busy, err := cg.populated(); busy || err != nil {
+		t.Errorf("processes left: %v, %v", busy, err)
+	}
+	if st := l.state("forker"); st.ExitCode != 137 {
+		t.Errorf("%+v", st)
+	}
+}
+
 // TestReaperAsPID1 runs the reaper as PID 1 of a pid namespace, with orphans, and without becoming a subreaper.
 func TestReaperAsPID1(t *testing.T) {
 	r, w, err := os.Pipe()

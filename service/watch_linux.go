@@ -242,7 +242,8 @@ func (w *watcher) end(sig unix.Signal) {
 			w.u.m.logf("service %s: still there after %v, killed", w.u.spec.Name, w.u.spec.StopTimeout)
 		case <-w.r.kill.Done():
 		}
-		if err := w.u.cg.kill(); err != nil {
+		// By itself too, should it have left its cgroup.
+		if err := errors.Join(w.u.cg.kill(), w.a.signal(unix.SIGKILL)); err != nil {
 			w.u.m.logf("service %s: %v", w.u.spec.Name, err)
 		}
 		<-w.a.main.Done()
