@@ -2,7 +2,7 @@ package control
 
 import (
 	"context"
-	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -23,7 +23,7 @@ func TestDialWaitsForRoom(t *testing.T) {
 	if err := unix.Listen(fd, 1); err != nil {
 		t.Fatal(err)
 	}
-	var open []net.Conn
+	var open []*os.File
 	for range 2 { // the backlog and one
 		c, err := DialSocket(t.Context(), path)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -22,22 +21,21 @@ func (s *Server) ServeUnix(ctx context.Context, path string) error {
 		return err
 	}
 	defer os.Remove(path)
-	return s.serveListener(ctx, l, func(c net.Conn) error { return ownPeer(c.(*net.UnixConn)) })
+	return s.serveListener(ctx, l, func(c *os.File, _ unix.Sockaddr) error { return ownPeer(c) })
 }
 
-func listenUnix(path string) (*net.UnixListener, error) {
+func listenUnix(path string) (*listener, error) {
 	if fi, err := os.Lstat(path); err == nil && fi.Mode().Type() == os.ModeSocket {
 		os.Remove(path)
 	}
-	var l *net.UnixListener
+	var l *listener
 	err := shortPath(path, func(short string) (err error) {
-		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+		l, err = listen(unix.AF_UNIX, &unix.SockaddrUnix{Name: short})
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: %w", path, err)
 	}
-	l.SetUnlinkOnClose(false) // the short name may be another file's by then
 	if err := os.Chmod(path, 0o600); err != nil {
 		l.Close()
 		return nil, err
@@ -62,12 +60,13 @@ func shortPath(path string, f func(short string) error) error {
 }
 
 // DialSocket connects to the unix socket at path, which may be longer than the 107 bytes of a
-// socket address. It waits while the listener's backlog is full: QEMU's holds one connection.
-func DialSocket(ctx context.Context, path string) (net.Conn, error) {
+// socket address. It waits while the listener's backlog is full: QEMU's holds one connection. What it
+// returns is served by the runtime's poller and knows deadlines.
+func DialSocket(ctx context.Context, path string) (*os.File, error) {
 	for {
-		var c net.Conn
+		var c *os.File
 		err := shortPath(path, func(short string) (err error) {
-			c, err = new(net.Dialer).DialContext(ctx, "unix", short)
+			c, err = dialUnix(short)
 			return err
 		})
 		if err == nil {
@@ -80,8 +79,27 @@ func DialSocket(ctx context.Context, path string) (net.Conn, error) {
 	}
 }
 
+func dialUnix(path string) (*os.File, error) {
+	fd, err := socket(unix.AF_UNIX)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("connect", err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// socket makes a stream socket for the runtime's poller. Package net would do as well for unix sockets,
+// not for vsock, and costs /init a third of a megabyte.
+func socket(family int) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	return fd, os.NewSyscallError("socket", err)
+}
+
 // ownPeer refuses peers that are neither root nor the own user (who could ptrace us anyway).
-func ownPeer(c *net.UnixConn) error {
+func ownPeer(c *os.File) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -100,14 +118,51 @@ func ownPeer(c *net.UnixConn) error {
 	return nil
 }
 
-// listener is the part of net.Listener that serving needs.
-type listener interface {
-	Accept() (net.Conn, error)
-	Close() error
+// listener accepts by the runtime's poller.
+type listener struct{ f *os.File }
+
+func listen(family int, address unix.Sockaddr) (*listener, error) {
+	fd, err := socket(family)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Bind(fd, address); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(fd, maxConns); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("listen", err)
+	}
+	return &listener{os.NewFile(uintptr(fd), "listener")}, nil
+}
+
+// Close ends a waiting accept.
+func (l *listener) Close() error { return l.f.Close() }
+
+func (l *listener) accept() (*os.File, unix.Sockaddr, error) {
+	raw, err := l.f.SyscallConn()
+	if err != nil {
+		return nil, nil, err
+	}
+	var fd int
+	var from unix.Sockaddr
+	var acceptErr error
+	err = raw.Read(func(s uintptr) bool {
+		fd, from, acceptErr = unix.Accept4(int(s), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		return acceptErr != unix.EAGAIN
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if acceptErr != nil {
+		return nil, nil, os.NewSyscallError("accept", acceptErr)
+	}
+	return os.NewFile(uintptr(fd), "connection"), from, nil
 }
 
 // serveListener serves connections that check lets in, at most maxConns at a time, until ctx ends.
-func (s *Server) serveListener(ctx context.Context, l listener, check func(net.Conn) error) error {
+func (s *Server) serveListener(ctx context.Context, l *listener, check func(*os.File, unix.Sockaddr) error) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
@@ -115,7 +170,7 @@ func (s *Server) serveListener(ctx context.Context, l listener, check func(net.C
 	defer all.Wait()
 	slots := make(chan struct{}, maxConns)
 	for {
-		c, err := l.Accept()
+		c, from, err := l.accept()
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -125,7 +180,7 @@ func (s *Server) serveListener(ctx context.Context, l listener, check func(net.C
 			}
 			return fmt.Errorf("accept: %w", err)
 		}
-		if err := check(c); err != nil {
+		if err := check(c, from); err != nil {
 			s.o.Log("control: connection refused: %v", err)
 			c.Close()
 			continue
@@ -162,7 +217,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (s *Server) serveConn(ctx context.Context, c net.Conn) {
+func (s *Server) serveConn(ctx context.Context, c *os.File) {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	defer c.Close()

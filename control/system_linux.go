@@ -2,13 +2,15 @@ package control
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,37 +63,96 @@ type interfaceInfo struct {
 }
 
 func getInterfaces(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
-	links, err := net.Interfaces()
+	if err := decodeArgs(args, &empty{}); err != nil {
+		return nil, err
+	}
+	rib, err := syscall.NetlinkRIB(syscall.RTM_GETLINK, syscall.AF_UNSPEC)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	addresses, err := syscall.NetlinkRIB(syscall.RTM_GETADDR, syscall.AF_UNSPEC)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	return parseInterfaces(rib, addresses)
+}
+
+// parseInterfaces reads the kernel's dumps of links and addresses (rtnetlink(7)).
+func parseInterfaces(links, addresses []byte) ([]interfaceInfo, error) {
+	byIndex := map[int32][]ipAddress{}
+	err := eachMessage(addresses, syscall.RTM_NEWADDR, syscall.SizeofIfAddrmsg, func(body []byte, attributes []syscall.NetlinkRouteAttr) {
+		// struct ifaddrmsg: family, prefix length, flags, scope (a byte each), index (u32).
+		index := int32(binary.NativeEndian.Uint32(body[4:]))
+		if a, ok := toAddress(attributes, int(body[1])); ok {
+			byIndex[index] = append(byIndex[index], a)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
 	all := []interfaceInfo{}
-	for _, link := range links {
-		info := interfaceInfo{Name: link.Name, MAC: link.HardwareAddr.String(), Counters: counters("/sys/class/net", link.Name)}
-		if link.Flags&net.FlagLoopback != 0 {
-			info.MAC = "00:00:00:00:00:00" // as the guest agent has it
-		}
-		addresses, err := link.Addrs()
-		if err != nil {
-			return nil, fmt.Errorf("addresses of %s: %w", link.Name, err)
-		}
-		for _, a := range addresses {
-			if a, ok := a.(*net.IPNet); ok {
-				info.Addresses = append(info.Addresses, toAddress(a))
+	err = eachMessage(links, syscall.RTM_NEWLINK, syscall.SizeofIfInfomsg, func(body []byte, attributes []syscall.NetlinkRouteAttr) {
+		// struct ifinfomsg: family, pad (a byte each), type (u16), index (i32), flags (u32), change (u32).
+		info := interfaceInfo{Addresses: byIndex[int32(binary.NativeEndian.Uint32(body[4:]))]}
+		for _, a := range attributes {
+			switch a.Attr.Type {
+			case syscall.IFLA_IFNAME:
+				info.Name = strings.TrimRight(string(a.Value), "\x00")
+			case syscall.IFLA_ADDRESS:
+				info.MAC = hardwareAddress(a.Value)
 			}
 		}
+		info.Counters = counters("/sys/class/net", info.Name)
 		all = append(all, info)
-	}
-	return all, decodeArgs(args, &empty{})
+	})
+	return all, err
 }
 
-func toAddress(a *net.IPNet) ipAddress {
+// eachMessage calls f for the messages of one kind, each with its fixed part of the size given.
+func eachMessage(dump []byte, kind uint16, size int, f func(body []byte, attributes []syscall.NetlinkRouteAttr)) error {
+	messages, err := syscall.ParseNetlinkMessage(dump)
+	if err != nil {
+		return err
+	}
+	for i := range messages {
+		if messages[i].Header.Type != kind || len(messages[i].Data) < size {
+			continue
+		}
+		attributes, err := syscall.ParseNetlinkRouteAttr(&messages[i])
+		if err != nil {
+			return err
+		}
+		f(messages[i].Data, attributes)
+	}
+	return nil
+}
+
+// toAddress takes the interface's own address: IFA_LOCAL, and for IPv6 IFA_ADDRESS.
+func toAddress(attributes []syscall.NetlinkRouteAttr, prefix int) (ipAddress, bool) {
+	var ip netip.Addr
+	for _, a := range attributes {
+		if a.Attr.Type == syscall.IFA_LOCAL || a.Attr.Type == syscall.IFA_ADDRESS && !ip.IsValid() {
+			if v, ok := netip.AddrFromSlice(a.Value); ok {
+				ip = v
+			}
+		}
+	}
 	kind := "ipv6"
-	if a.IP.To4() != nil {
+	if ip.Is4() {
 		kind = "ipv4"
 	}
-	ones, _ := a.Mask.Size()
-	return ipAddress{kind, a.IP.String(), ones}
+	return ipAddress{kind, ip.String(), prefix}, ip.IsValid()
+}
+
+func hardwareAddress(a []byte) string {
+	var b strings.Builder
+	for i, v := range a {
+		if i > 0 {
+			b.WriteByte(':')
+		}
+		fmt.Fprintf(&b, "%02x", v)
+	}
+	return b.String()
 }
 
 // counterFiles maps the protocol's names to the kernel's (Documentation/ABI/testing/sysfs-class-net-statistics).
