@@ -10,7 +10,7 @@ SMALL   := -trimpath -gcflags=all=-l -ldflags '$(LDFLAGS) -funcalign=1'
 export CGO_ENABLED := 0
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
-.PHONY: help build build-arm64 demo test test-unit test-root test-vm check fuzz kernels setup clean
+.PHONY: help build build-init build-arm64 demo test test-unit test-root test-vm check fuzz kernels setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,9 +21,11 @@ setup: ## install with apt what building, testing and the demo need and this mac
 kernels: setup ## fetch Debian's cloud kernels into out/kernels
 	@sh internal/vmtest/fetch-kernels.sh $(OUT) 6.1 6.12
 
-build: setup ## build out/init (guest, static) and out/rouse (host)
-	go build $(SMALL) -o $(OUT)/init ./init
+build: setup build-init ## build out/init (guest, static) and out/rouse (host)
 	go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/rouse ./cmd/rouse
+
+build-init:
+	go build $(SMALL) -o $(OUT)/init ./init
 
 build-arm64: setup ## build out/arm64/init
 	GOARCH=arm64 go build -trimpath -gcflags=all=-l -ldflags '$(LDFLAGS)' -o $(OUT)/arm64/init ./init

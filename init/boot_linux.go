@@ -208,7 +208,9 @@ func (g *guest) equip() error {
 	if g.gate, g.gateErr = firewall.New(g.gateOptions()); g.gateErr != nil {
 		g.problems.add("gate: %v; no quiesce is possible, and a clone cannot be kept from speaking", g.gateErr)
 	}
-	if g.queues, err = sockdiag.New(sockdiag.Options{}); err != nil {
+	// A service that keeps dialling has a SYN on its way whenever one looks, which hold lets nobody answer;
+	// it is severed in the clone. The grace period of the barrier may be hurried: this guest is ours.
+	if g.queues, err = sockdiag.New(sockdiag.Options{AllNamespaces: true, IgnoreConnecting: true, Expedite: true}); err != nil {
 		return fmt.Errorf("socket queues: %w", err)
 	}
 	// Before the first service: a library that finds no device at its start never looks again.

@@ -155,7 +155,18 @@ func (p queuePart) Sever(ctx context.Context) (int, error) {
 	if len(left) > 0 {
 		return 0, fmt.Errorf("%d inherited connections could not be destroyed, the first: %s", len(left), left[0])
 	}
-	return len(inherited), errors.Join(sockdiag.FlushConntrack(), sockdiag.FlushNeighbours())
+	return len(inherited), p.flush()
+}
+
+// flush forgets conntrack entries and neighbours. A kernel that cannot list its conntrack entries keeps
+// records of connections whose sockets are gone: nothing can leave through them, and they time out.
+func (p queuePart) flush() error {
+	err := p.g.queues.Flush()
+	if errors.Is(err, sockdiag.ErrUnsupported) {
+		p.g.log.printf("sever: %v", err)
+		return nil
+	}
+	return err
 }
 
 // servicePart is the supervisor.

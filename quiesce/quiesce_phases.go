@@ -172,6 +172,7 @@ func (m *Machine) drain(ctx context.Context, r *Report, job *quiesceJob, deadlin
 func (m *Machine) untilEmpty(ctx context.Context, deadline time.Time, quiet int) (looks int, busy []Leftover, err error) {
 	pause, empty := fastLook, 0
 	for {
+		began := time.Now()
 		busy, err = m.parts.Queues.Busy(ctx)
 		looks++
 		if err != nil {
@@ -194,6 +195,8 @@ func (m *Machine) untilEmpty(ctx context.Context, deadline time.Time, quiet int)
 		} else {
 			pause = min(pause*3/2, 20*time.Millisecond)
 		}
+		// Looking takes at most a fifth of the time, however many sockets there are.
+		wait = max(wait, min(4*time.Since(began), 100*time.Millisecond))
 		if err := sleep(ctx, wait); err != nil {
 			return looks, busy, err
 		}
