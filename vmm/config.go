@@ -19,8 +19,10 @@ type Config struct {
 	CPUs      int    // 1 if zero
 	CPU       string // QEMU CPU model; "max" if empty
 	Accel     string // "kvm" or "tcg"; "" probes
-	Machine   string // "q35" if empty: see the package's figures in Machines
-	GUID      string // VM generation id, or "auto" for a random one; "" is no vmgenid device
+	// Machine is "q35" if empty. Emulated, "pc" boots with the same CPU time (3.3 s both, QEMU 7.2, Linux 6.12)
+	// and "microvm" with a little less, but its ACPI tables describe no vmgenid (hw/i386/acpi-microvm.c).
+	Machine string
+	GUID    string // VM generation id, or "auto" for a random one; "" is no vmgenid device
 
 	Forwards []Forward // TCP, host to guest
 	Outbound bool      // let the guest reach out through the user-mode network; else it reaches nothing

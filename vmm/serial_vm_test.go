@@ -35,10 +35,24 @@ func ranOf(t *testing.T, ctx context.Context, c *control.Client) ran {
 	return r
 }
 
+// portModules are what the port needs on kernel 6.1, where all of virtio is modules.
+var portModules = []string{
+	"drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_legacy_dev", "drivers/virtio/virtio_pci_modern_dev",
+	"drivers/virtio/virtio_pci", "drivers/char/virtio_console",
+}
+
 // TestSerial is about the port alone: all in one guest, as booting is what costs.
 func TestSerial(t *testing.T) {
+	t.Run("6.12", func(t *testing.T) { testSerial(t, small(t, "serial")) })
+	t.Run("6.1", func(t *testing.T) {
+		config := small(t, "serial")
+		config.Kernel, config.Initrd = kernel(t, "6.1"), testInitrdFor(t, "6.1", portModules, nil)
+		testSerial(t, config)
+	})
+}
+
+func testSerial(t *testing.T, config Config) {
 	ctx := testContext(t)
-	config := small(t, "serial")
 	vm := start(t, ctx, config)
 	dial(t, ctx, vm).Close()
 	t.Run("idle without a host", func(t *testing.T) { serialIdle(t, ctx, vm) })

@@ -43,6 +43,11 @@ var netModules = []string{"net/core/failover", "drivers/net/net_failover", "driv
 // testInitrd builds testdata/guest and packs it as /init, with modules and more files.
 func testInitrd(t testing.TB, modules []string, files map[string][]byte) string {
 	t.Helper()
+	return testInitrdFor(t, "6.12", modules, files)
+}
+
+func testInitrdFor(t testing.TB, release string, modules []string, files map[string][]byte) string {
+	t.Helper()
 	var b bytes.Buffer
 	cpio(&b, "dev", 0o40755, 0, 0, nil)
 	cpio(&b, "dev/console", 0o20600, 5, 1, nil)
@@ -50,7 +55,7 @@ func testInitrd(t testing.TB, modules []string, files map[string][]byte) string 
 	cpio(&b, "init", 0o100755, 0, 0, build(t, "build", "./testdata/guest"))
 	cpio(&b, "modules", 0o40755, 0, 0, nil)
 	for i, m := range modules {
-		cpio(&b, fmt.Sprintf("modules/%02d", i), 0o100644, 0, 0, module(t, m))
+		cpio(&b, fmt.Sprintf("modules/%02d", i), 0o100644, 0, 0, module(t, release, m))
 	}
 	for name, data := range files {
 		cpio(&b, name, 0o100755, 0, 0, data)
@@ -81,10 +86,10 @@ func build(t testing.TB, args ...string) []byte {
 	return data
 }
 
-// module reads a module of kernel 6.12, where they are compressed.
-func module(t testing.TB, name string) []byte {
+// module reads a module; those of 6.12 are compressed.
+func module(t testing.TB, release, name string) []byte {
 	t.Helper()
-	found, _ := filepath.Glob(filepath.Join(out(t), "kernels/6.12/modules/lib/modules/*/kernel", name+".ko.xz"))
+	found, _ := filepath.Glob(filepath.Join(out(t), "kernels", release, "modules/lib/modules/*/kernel", name+".ko*"))
 	if len(found) != 1 {
 		t.Fatalf("module %s: found %q", name, found)
 	}

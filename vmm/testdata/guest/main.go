@@ -110,7 +110,11 @@ func load(path string) error {
 		return err
 	}
 	defer f.Close()
-	return unix.FinitModule(int(f.Fd()), "", unix.MODULE_INIT_COMPRESSED_FILE)
+	err = unix.FinitModule(int(f.Fd()), "", unix.MODULE_INIT_COMPRESSED_FILE)
+	if err == unix.EINVAL || err == unix.EOPNOTSUPP { // a kernel that cannot, or a file that is not compressed
+		err = unix.FinitModule(int(f.Fd()), "", 0)
+	}
+	return err
 }
 
 // linkUp makes the kernel send its first packets (IPv6 neighbour discovery), for the capture.
