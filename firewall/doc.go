@@ -31,9 +31,10 @@
 // send over devices of their own; and programs that others attach by tcx run
 // before tc's.
 //
-// What services and peers notice: a local sender may get EPERM from nftables
-// (as from any netfilter rule) and EINVAL from fib, where cgroup and tc look
-// like congestion. While the gate is shut nobody answers ARP or neighbour
+// What services and peers notice: a local sender of datagrams may get EPERM from
+// nftables (as from any netfilter rule) and cgroup, and EINVAL from fib; tc alone
+// lets it believe that it sent. TCP takes all of them for loss and goes on after
+// any time that it would survive without a network. While the gate is shut nobody answers ARP or neighbour
 // solicitations: a peer on the same link that has no neighbour entry yet gets
 // "no route to host" after some three seconds, one that has an entry just waits.
 //

@@ -20,13 +20,14 @@ type filter struct {
 }
 
 // Verdicts. A tc program that lets pass leaves the word to the filters after
-// it. A cgroup program drops outgoing packets with 2, not 0: the sender is told
-// of congestion, as a slow network does, and not of a forbidden operation
-// (enum in cgroup_bpf_run_filter_skb, kernel/bpf/cgroup.c).
+// it. One that drops what goes out says that it took it (TC_ACT_STOLEN): the
+// sender believes it sent. A drop that tells of congestion (TC_ACT_SHOT there, 2
+// in a cgroup) must not be: TCP then probes twice a second, and gives a
+// connection up after 15 of them (tcp_send_probe0, net/ipv4/tcp_output.c, 6.18).
+// A cgroup's plain drop is an error to the sender, which TCP backs off from.
 const (
-	tcPass, tcDrop         = -1, 2 // TC_ACT_UNSPEC, TC_ACT_SHOT
-	cgroupPass, cgroupDrop = 1, 0
-	cgroupDropOut          = 2
+	tcPass, tcDropIn, tcDropOut = -1, 2, 4 // TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_STOLEN
+	cgroupPass, cgroupDrop      = 1, 0
 )
 
 // Offsets in struct __sk_buff and struct bpf_sock.
@@ -102,10 +103,10 @@ func (f filter) allowed() []rule {
 func (f filter) verdicts(a *assembler) {
 	pass, drop := int32(cgroupPass), int32(cgroupDrop)
 	switch {
+	case f.tc && f.out:
+		pass, drop = tcPass, tcDropOut
 	case f.tc:
-		pass, drop = tcPass, tcDrop
-	case f.out:
-		drop = cgroupDropOut
+		pass, drop = tcPass, tcDropIn
 	}
 	a.label("pass")
 	a.emit(opMovImm, r0, 0, 0, pass)

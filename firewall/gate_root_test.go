@@ -111,6 +111,9 @@ func surviveShut(t *testing.T, mechanism, address string) {
 	await(t, "retransmissions into a shut gate", func() bool {
 		return tcpInfo(t, client).Total_retrans >= before+2
 	})
+	// Whatever the gate tells a sender, it must back off: TCP gives up soon on a
+	// connection whose local congestion it probes twice a second.
+	await(t, "the guest's own TCP to back off", func() bool { return tcpInfo(t, server).Backoff >= 2 })
 	if d := shutFor(); d > 0 {
 		time.Sleep(d)
 		for _, c := range []*net.TCPConn{client, server} { // retransmissions have backed off as long again
