@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"rouse/config/toml"
 )
 
 // problem is one finding of check, without its place in the file.
@@ -194,14 +196,17 @@ func quoted(list []string) string {
 // CheckFiles asks exists about every program that the configuration would run, and reports those that
 // are not there as Parse reports its findings; its error says the cure. The host asks it of an image, the guest of its own root.
 func CheckFiles(file string, text []byte, cfg Config, exists func(path string) error) []error {
-	lines := index(text)
+	doc, err := toml.Parse(text)
+	if err != nil {
+		return []error{refusal(file, err)}
+	}
 	var errs []error
 	ask := func(key string, argv []string) {
 		if len(argv) == 0 {
 			return
 		}
 		if err := exists(argv[0]); err != nil {
-			errs = append(errs, &Error{File: file, Line: lines.of(key), Key: key, Problem: err.Error()})
+			errs = append(errs, &Error{File: file, Line: line(doc, key), Key: key, Problem: err.Error()})
 		}
 	}
 	for i, s := range cfg.Services {

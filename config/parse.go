@@ -2,12 +2,10 @@ package config
 
 import (
 	"errors"
-	"fmt"
-	"sort"
 	"strconv"
 	"strings"
 
-	"github.com/BurntSushi/toml"
+	"rouse/config/toml"
 )
 
 // Error is a refused configuration.
@@ -38,17 +36,21 @@ func (e *Error) Error() string {
 
 // Parse reads a configuration and the kernel command line's `rouse.*` settings above it, and checks
 // the result. overrides are "KEY=VALUE" without the `rouse.` prefix. All that is wrong is reported,
-// each as an *Error, joined.
+// each as an *Error, joined; only what is no TOML, or of the wrong type, hides what follows from it.
 func Parse(file string, text []byte, overrides []string) (Config, error) {
 	c := Default()
-	meta, err := toml.Decode(string(text), &c)
+	doc, err := toml.Parse(text)
 	if err != nil {
-		return Config{}, syntaxError(file, err)
+		return Config{}, refusal(file, err)
 	}
-	lines := index(text)
 	var errs []error
-	for _, key := range meta.Undecoded() {
-		errs = append(errs, unknownKey(file, lines, key))
+	mistyped := false
+	for _, e := range doc.Decode(&c) {
+		errs = append(errs, refusal(file, e))
+		mistyped = mistyped || !e.Unknown
+	}
+	if mistyped {
+		return Config{}, errors.Join(errs...)
 	}
 	for _, o := range overrides {
 		if err := override(&c, o); err != nil {
@@ -59,34 +61,34 @@ func Parse(file string, text []byte, overrides []string) (Config, error) {
 		c.Services[i].serviceDefaults()
 	}
 	for _, p := range check(&c) {
-		errs = append(errs, &Error{File: file, Line: lines.of(p.key), Key: p.key, Problem: p.problem, Cure: p.cure})
+		errs = append(errs, &Error{File: file, Line: line(doc, p.key), Key: p.key, Problem: p.problem, Cure: p.cure})
 	}
 	return c, errors.Join(errs...)
 }
 
-func syntaxError(file string, err error) error {
+// refusal is a reader's error with its file and a cure.
+func refusal(file string, err error) error {
 	e := &Error{File: file, Problem: err.Error(), Cure: "see docs/configuration.md for the form of every key"}
-	var p toml.ParseError
-	if errors.As(err, &p) {
-		e.Line, e.Key = p.Position.Line, p.LastKey
-		if p.Message != "" {
-			e.Problem = p.Message
-		}
+	var t *toml.Error
+	if !errors.As(err, &t) {
 		return e
 	}
-	// A value of the wrong type comes as text only: `toml: line 3 (last key "a.b"): problem`.
-	if n, scanErr := fmt.Sscanf(err.Error(), "toml: line %d (last key %q): ", &e.Line, &e.Key); n == 2 && scanErr == nil {
-		_, e.Problem, _ = strings.Cut(err.Error(), "): ")
+	e.Line, e.Key, e.Problem = t.Line, t.Key, t.Problem
+	if t.Unknown {
+		e.Cure = "remove it"
+		if near := nearest(t.Key); near != "" {
+			e.Cure = "did you mean " + near + "?"
+		}
 	}
 	return e
 }
 
-func unknownKey(file string, lines lineIndex, key toml.Key) error {
-	cure := "remove it"
-	if near := nearest(key); near != "" {
-		cure = "did you mean " + near + "?"
+// line is where a key stands, or the innermost table around it that the file has; 0 if it has none.
+func line(doc *toml.Value, key string) int {
+	if v := doc.At(key); v != doc {
+		return v.Line
 	}
-	return &Error{File: file, Line: lines.of(key.String()), Key: key.String(), Problem: "no such key", Cure: cure}
+	return 0
 }
 
 // override sets one key from the kernel command line. A value that is no TOML value is a string, so
@@ -97,146 +99,57 @@ func override(c *Config, setting string) error {
 	if !ok || key == "" {
 		return &Error{File: file, Key: "rouse." + setting, Problem: "no value", Cure: "write rouse.KEY=VALUE"}
 	}
-	fail := func(problem string) error {
-		return &Error{File: file, Key: "rouse." + key, Problem: problem,
-			Cure: "settable here are hostname and the keys of the tables gate, sysgenid, quiesce, adjust and control"}
+	problem := set(c, key, value)
+	if problem != "" && problem != noSuchKey && problem != isList {
+		problem = set(c, key, strconv.Quote(value))
 	}
-	if head, _, _ := strings.Cut(key, "."); head == "service" || head == "interface" {
-		return fail("a list of tables cannot be set")
+	if problem == "" {
+		return nil
+	}
+	return &Error{File: file, Key: "rouse." + key, Problem: problem,
+		Cure: "settable here are hostname and the keys of the tables gate, sysgenid, quiesce, adjust and control"}
+}
+
+const (
+	noSuchKey = "no such key"
+	isList    = "a list of tables cannot be set"
+)
+
+// set reads one line of TOML into c, which stays as it is if there is a problem.
+func set(c *Config, key, value string) (problem string) {
+	doc, err := toml.Parse([]byte(key + " = " + value))
+	var e *toml.Error
+	switch {
+	case errors.As(err, &e):
+		return e.Problem
+	case len(doc.Members) != 1:
+		return "one key at a time" // a line break in the value would begin another
+	case doc.Members[0].Name == "service" || doc.Members[0].Name == "interface":
+		return isList
 	}
 	try := *c
-	meta, err := toml.Decode(key+" = "+value+"\n", &try)
-	if err != nil {
-		try = *c
-		meta, err = toml.Decode(key+" = "+strconv.Quote(value)+"\n", &try)
-	}
-	if err != nil {
-		var p toml.ParseError
-		if errors.As(err, &p) && p.Message != "" {
-			return fail(p.Message)
+	for _, e := range doc.Decode(&try) {
+		if e.Unknown {
+			return noSuchKey
 		}
-		return fail(err.Error())
-	}
-	if len(meta.Undecoded()) > 0 {
-		return fail("no such key")
+		return e.Problem
 	}
 	*c = try
-	return nil
-}
-
-// lineIndex knows on which line each key stands: the TOML library keeps positions to itself for keys
-// that it did not decode and for the elements of lists of tables.
-type lineIndex map[string]int
-
-// of finds a key, or the innermost table around it that has a line.
-func (x lineIndex) of(key string) int {
-	for key != "" {
-		if n, ok := x[key]; ok {
-			return n
-		}
-		// A list's name without index, as the library writes unknown keys, is its first element that has the key.
-		if n := x.anyElement(key); n > 0 {
-			return n
-		}
-		i := strings.LastIndexAny(key, ".[")
-		if i < 0 {
-			return 0
-		}
-		key = key[:i]
-	}
-	return 0
-}
-
-func (x lineIndex) anyElement(key string) int {
-	best := 0
-	for k, n := range x {
-		if stripIndexes(k) == key && (best == 0 || n < best) {
-			best = n
-		}
-	}
-	return best
-}
-
-func stripIndexes(key string) string {
-	var b strings.Builder
-	inside := false
-	for _, r := range key {
-		switch {
-		case r == '[':
-			inside = true
-		case r == ']':
-			inside = false
-		case !inside:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
-
-// index reads headers and "key =" at the beginning of lines; what stands inside an inline table has
-// the line of its key.
-func index(text []byte) lineIndex {
-	x := lineIndex{}
-	counts := map[string]int{}
-	prefix := ""
-	for i, line := range strings.Split(string(text), "\n") {
-		line = strings.TrimSpace(line)
-		if name, ok := header(line, "[[", "]]"); ok {
-			name = qualify(name, counts)
-			n := counts[name]
-			counts[name]++
-			prefix = fmt.Sprintf("%s[%d]", name, n)
-			x[prefix] = i + 1
-		} else if name, ok := header(line, "[", "]"); ok {
-			prefix = qualify(name, counts)
-			x[prefix] = i + 1
-		} else if key, _, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
-			key = strings.Trim(strings.TrimSpace(key), `"'`)
-			if prefix != "" {
-				key = prefix + "." + key
-			}
-			if _, seen := x[key]; !seen {
-				x[key] = i + 1
-			}
-		}
-	}
-	return x
-}
-
-// header takes the name out of a table header, or says that the line is none.
-func header(line, open, shut string) (string, bool) {
-	if !strings.HasPrefix(line, open) {
-		return "", false
-	}
-	name, _, ok := strings.Cut(line[len(open):], shut)
-	return strings.TrimSpace(name), ok && !strings.ContainsAny(name, `,="`)
-}
-
-// qualify puts the index of the newest element behind a list's name in a nested header, so that
-// before-snapshot hooks of the second service are service[1].before-snapshot.
-func qualify(name string, counts map[string]int) string {
-	head, rest, ok := strings.Cut(name, ".")
-	if n := counts[head]; ok && n > 0 {
-		return fmt.Sprintf("%s[%d].%s", head, n-1, rest)
-	}
-	return name
+	return ""
 }
 
 // nearest is the known key that an unknown one was probably meant to be.
-func nearest(key toml.Key) string {
-	last := key[len(key)-1]
-	parent := strings.Join(key[:len(key)-1], ".")
-	var known []string
+func nearest(key string) string {
+	parent, name := splitKey(stripIndexes(key))
+	name = strings.ToLower(name)
+	best, least := "", 2+len(name)/3
 	for _, k := range knownKeys {
-		if p, name := splitKey(k); p == parent {
-			known = append(known, name)
+		p, known := splitKey(k)
+		if d := distance(known, name); p == parent && d < least {
+			best, least = known, d
 		}
 	}
-	sort.Slice(known, func(i, j int) bool { return distance(known[i], last) < distance(known[j], last) })
-	if len(known) == 0 || distance(known[0], last) > 1+len(last)/3 {
-		return ""
-	}
-	return known[0]
+	return best
 }
 
 func splitKey(key string) (parent, name string) {
@@ -244,6 +157,18 @@ func splitKey(key string) (parent, name string) {
 		return key[:i], key[i+1:]
 	}
 	return "", key
+}
+
+// stripIndexes writes a key as knownKeys has it: service[1].exec as service.exec.
+func stripIndexes(key string) string {
+	for {
+		before, rest, ok := strings.Cut(key, "[")
+		if !ok {
+			return key
+		}
+		_, after, _ := strings.Cut(rest, "]")
+		key = before + after
+	}
 }
 
 // distance is Levenshtein's, for short keys.

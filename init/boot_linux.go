@@ -31,19 +31,21 @@ const cgroupRoot = "/sys/fs/cgroup"
 
 // guest is everything that PID 1 holds.
 type guest struct {
-	log      *logger
-	cfg      config.Config
-	page     *genid.Page // nil where the machine has no VMGenID
-	pool     *genid.Pool
-	device   *sysgenid.Server
-	gate     *firewall.Gate // nil where the kernel has no mechanism
-	gateErr  error
-	queues   *sockdiag.Inspector
-	reaper   *service.Reaper
-	services *service.Manager
-	flow     *quiesce.Machine
-	problems problems
-	end      chan string // how to end the machine
+	log    *logger
+	cfg    config.Config
+	page   *genid.Page // nil where the machine has no VMGenID
+	pool   *genid.Pool
+	device device
+	// deviceMode is how the device is served: a mode of package sysgenid, or "native".
+	deviceMode string
+	gate       *firewall.Gate // nil where the kernel has no mechanism
+	gateErr    error
+	queues     *sockdiag.Inspector
+	reaper     *service.Reaper
+	services   *service.Manager
+	flow       *quiesce.Machine
+	problems   problems
+	end        chan string // how to end the machine
 }
 
 // bootGuest is the life of PID 1. It returns only if the machine cannot be ended.
@@ -214,17 +216,52 @@ func (g *guest) equip() error {
 		return fmt.Errorf("socket queues: %w", err)
 	}
 	// Before the first service: a library that finds no device at its start never looks again.
-	if g.device, err = sysgenid.Serve(g.cfg.Sysgenid.Path, sysgenid.Options{Mode: deviceMode(g.cfg.Sysgenid.Mode), Log: g.log.printf}); err != nil {
+	if err := g.serveDevice(); err != nil {
 		return fmt.Errorf("generation device: %w", err)
 	}
-	if g.device.Mode() == sysgenid.ModeFile {
-		g.problems.add("%s is a plain file: acknowledgements are not available (CONFIG_FUSE_FS)", g.cfg.Sysgenid.Path)
-	}
-	g.log.printf("%s by %s; gate by %s", g.device.Path(), g.device.Mode(), g.mechanism())
+	g.log.printf("%s by %s; gate by %s", g.device.Path(), g.deviceMode, g.mechanism())
 	g.reaper = service.NewReaper()
 	g.services, err = service.New(service.Options{CgroupRoot: cgroupRoot, Reaper: g.reaper,
 		Log: g.log.printf, Output: g.log.output}, specs(g.cfg.Services))
 	return err
+}
+
+// device is what init needs of the generation device: ours, or a kernel driver's.
+type device interface {
+	Path() string
+	Generation() uint32
+	Bump(least uint32) (uint32, error)
+	Watchers() []sysgenid.Watcher
+	Outdated() []sysgenid.Watcher
+	Wait(context.Context) error
+}
+
+// servedDevice is our own; bumping it cannot fail.
+type servedDevice struct{ *sysgenid.Server }
+
+func (d servedDevice) Bump(least uint32) (uint32, error) { return d.Server.Bump(least), nil }
+
+// serveDevice serves the device, or uses the one that a kernel driver has put there: it must never be
+// covered, because services may have it open by its number.
+func (g *guest) serveDevice() error {
+	path := g.cfg.Sysgenid.Path
+	served, err := sysgenid.Serve(path, sysgenid.Options{Mode: deviceMode(g.cfg.Sysgenid.Mode), Log: g.log.printf})
+	if errors.Is(err, sysgenid.ErrNative) {
+		native, err := sysgenid.OpenNative(path)
+		if err != nil {
+			return err
+		}
+		g.device, g.deviceMode = native, "native"
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	g.device, g.deviceMode = servedDevice{served}, served.Mode().String()
+	if served.Mode() == sysgenid.ModeFile {
+		g.problems.add("%s is a plain file: acknowledgements are not available (CONFIG_FUSE_FS)", path)
+	}
+	return nil
 }
 
 func (g *guest) gateOptions() firewall.Options {
@@ -263,6 +300,7 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 	}()
 	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.log.printf))
 	go g.flow.Run(ctx)
+	go g.guardGate(ctx)
 	g.listen(ctx)
 	signals := g.signals()
 	go g.startServices(ctx)
@@ -278,6 +316,20 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 		g.log.printf("stop: %v", err)
 	}
 	return mode, nil
+}
+
+// guardGate shuts the gate again whenever somebody else has opened it, and tells of it.
+func (g *guest) guardGate(ctx context.Context) {
+	if g.gate == nil {
+		return
+	}
+	err := g.gate.Guard(ctx, func(found firewall.State) {
+		g.problems.add("gate: it was changed from outside and found %s; it is shut again", found)
+		g.log.printf("gate: found %s, set again", found)
+	})
+	if err != nil && ctx.Err() == nil {
+		g.problems.add("gate: unguarded: %v", err)
+	}
 }
 
 // signals are how kernels and hypervisors ask PID 1 to end: Ctrl-Alt-Del is SIGINT, the power button of

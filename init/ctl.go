@@ -27,7 +27,7 @@ func commands() []command {
 		{"release", "", "let a quiesced guest go on, or try a held one again", ctlRelease},
 		{"sockets", "[--json] [--wait D]", "what a drain would wait for; status 0 when nothing is left", ctlSockets},
 		{"gate", "open|hold|shut|status [--mechanism NAME] [--json] [--force]", "the gate of this network namespace, by hand", ctlGate},
-		{"sysgenid", "serve|bump|wait PATH", "serve the generation device, raise it, wait for its watchers", ctlSysgenid},
+		{"sysgenid", "serve|bump|watchers|wait PATH", "serve the generation device; raise it, list its watchers, wait for them", ctlSysgenid},
 		{"vmgenid", "[--tables DIR]", "where the VM generation id is, and its bytes", ctlVMGenID},
 		{"poweroff", "", "end the machine", ctlEnd("powerdown")},
 		{"reboot", "", "boot again", ctlEnd("reboot")},

@@ -76,38 +76,39 @@ func ctlGate(args []string, out io.Writer) error {
 	if err := only(words, 1, 1, "gate open|hold|shut|status"); err != nil {
 		return err
 	}
-	g, err := firewall.New(firewall.Options{Mechanism: *mechanism})
-	if err != nil {
-		return err
-	}
-	defer g.Detach()
+	o := firewall.Options{Mechanism: *mechanism}
 	if words[0] != "status" {
-		if err := switchGate(g, words[0], *force); err != nil {
+		if err := switchGate(o, words[0], *force); err != nil {
 			return err
 		}
 	}
-	state, err := g.State()
-	if err != nil {
-		return err
-	}
-	reply := map[string]any{"state": state.String(), "mechanism": g.Mechanism(), "coverage": g.Coverage()}
-	return show(out, *asJSON, reply, func() { fmt.Fprintf(out, "%s (%s)\n", state, g.Mechanism()) })
+	rungs := firewall.Status(o)
+	return show(out, *asJSON, rungs, func() {
+		for _, r := range rungs {
+			fmt.Fprintf(out, "%-14s %-5s %s\n", r.Mechanism, r.State, r.Problem)
+		}
+	})
 }
 
-// switchGate refuses to open what the flow keeps shut, unless it is forced.
-func switchGate(g *firewall.Gate, word string, force bool) error {
+// switchGate sets the gate and leaves it so. It refuses to open what the flow keeps shut, unless it is forced.
+func switchGate(o firewall.Options, word string, force bool) error {
 	state, err := firewall.ParseState(word)
 	if err != nil {
 		return err
 	}
-	var s struct{ State string }
-	if state == firewall.Open && !force {
-		// Without a PID 1 to ask, the gate is the caller's own.
-		if err := ask(askTimeout, "rouse-status", nil, &s); err == nil && s.State != "running" {
-			return fmt.Errorf("gate open: the machine is %s and rouse keeps the gate; `rousectl release` tries again, --force opens all the same", s.State)
-		}
+	if state == firewall.Open && force {
+		return firewall.ForceOpen(o)
 	}
-	return g.Set(state)
+	var s struct{ State string }
+	// Without a PID 1 to ask, the gate is the caller's own.
+	if err := ask(askTimeout, "rouse-status", nil, &s); err == nil && s.State != "running" {
+		return fmt.Errorf("gate %s: the machine is %s and rouse keeps the gate; `rousectl release` tries again, `gate open --force` opens all the same", word, s.State)
+	}
+	g, err := firewall.New(o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(g.Set(state), g.Detach())
 }
 
 func ctlSysgenid(args []string, out io.Writer) error {
@@ -115,22 +116,25 @@ func ctlSysgenid(args []string, out io.Writer) error {
 	mode := f.String("mode", "auto", "how to serve: auto, passthrough, pagecache or file")
 	least := f.Uint("least", 0, "bump to at least this generation")
 	timeout := f.Duration("timeout", 0, "how long to wait for watchers; 0 is for ever")
+	asJSON := f.Bool("json", false, "print JSON")
 	words, err := parse(f, args)
 	if err != nil {
 		return err
 	}
-	if err := only(words, 2, 2, "sysgenid serve|bump|wait PATH"); err != nil {
+	if err := only(words, 2, 2, "sysgenid serve|bump|watchers|wait PATH"); err != nil {
 		return err
 	}
 	switch path := words[1]; words[0] {
 	case "serve":
 		return serveDevice(path, deviceMode(*mode), out)
+	case "watchers":
+		return askWatchers(path, *asJSON, out)
 	case "bump":
 		return deviceIoctl(path, sysgenid.TriggerGenUpdate, uintptr(*least))
 	case "wait":
 		return deviceIoctl(path, sysgenid.WaitWatchers, uintptr(timeout.Milliseconds()))
 	default:
-		return fmt.Errorf("sysgenid %q: unknown; use serve, bump or wait", words[0])
+		return fmt.Errorf("sysgenid %q: unknown; use serve, bump, watchers or wait", words[0])
 	}
 }
 
@@ -141,6 +145,9 @@ func serveDevice(path string, mode sysgenid.Mode, out io.Writer) error {
 	}})
 	if err != nil {
 		return err
+	}
+	if err := tellWatchers(path, s.Watchers); err != nil {
+		return errors.Join(err, s.Close())
 	}
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, unix.SIGINT, unix.SIGTERM)

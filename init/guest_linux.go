@@ -70,7 +70,7 @@ func (h hostView) Status() control.Status {
 	g := h.g
 	s := control.Status{
 		State: string(g.flow.State()), Generation: g.device.Generation(), Gate: "none", Mechanism: g.mechanism(),
-		Source: "host", SysGenID: g.device.Mode().String(), Outdated: len(g.device.Outdated()), Version: version,
+		Source: "host", SysGenID: g.deviceMode, Outdated: len(g.device.Outdated()), Version: version,
 		UptimeMS: time.Since(g.log.began).Milliseconds(), Problems: g.problems.all(),
 	}
 	if g.page != nil {

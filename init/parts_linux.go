@@ -235,7 +235,7 @@ func (p generationPart) ID() string {
 	return p.g.page.ID()
 }
 
-func (p generationPart) Bump() (uint32, error) { return p.g.device.Bump(0), nil }
+func (p generationPart) Bump() (uint32, error) { return p.g.device.Bump(0) }
 func (p generationPart) Counter() uint32       { return p.g.device.Generation() }
 
 func (p generationPart) Wait(ctx context.Context) error { return p.g.device.Wait(ctx) }

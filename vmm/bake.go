@@ -111,6 +111,8 @@ func (c *BakeConfig) adopt(dir string) error {
 		c.VM.Cmdline += " " + guestAddress
 	}
 	c.VM.GUID = "auto"
+	// Clones then map one copy of the memory and pay for what they change.
+	c.VM.MapMemory = true
 	return nil
 }
 
@@ -144,15 +146,18 @@ func (c *BakeConfig) bake(ctx context.Context, vm *VM, dir string) (Manifest, er
 			return m, err
 		}
 	}
-	memory := filepath.Join(dir, MemoryFile)
-	if err := vm.Snapshot(ctx, memory); err != nil {
+	state := filepath.Join(dir, StateFile)
+	if err := vm.Snapshot(ctx, state); err != nil {
 		return m, err
 	}
-	info, err := os.Stat(memory)
-	if err != nil {
-		return m, err
+	m.Files = map[string]int64{}
+	for _, name := range []string{StateFile, StateFile + memorySuffix} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			return m, err
+		}
+		m.Files[name] = info.Size()
 	}
-	m.MemoryBytes = info.Size()
 	return m, m.write(dir)
 }
 

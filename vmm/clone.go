@@ -117,7 +117,7 @@ func (c CloneConfig) machine(m Manifest, i int, capture string) Config {
 	v := Config{Name: fmt.Sprintf("clone-%d", i), Kernel: filepath.Join(c.Snapshot, KernelFile),
 		Initrd: filepath.Join(c.Snapshot, InitrdFile), Cmdline: m.Cmdline, MemoryMiB: m.MemoryMiB, CPUs: m.CPUs,
 		CPU: m.CPU, Accel: m.Accel, Machine: m.Machine, GUID: "auto", Capture: capture,
-		Incoming: filepath.Join(c.Snapshot, MemoryFile), Paused: c.Paused}
+		Incoming: filepath.Join(c.Snapshot, StateFile), Paused: c.Paused}
 	for p, port := range m.Ports {
 		f := Forward{GuestPort: port}
 		if c.HostPort != 0 {

@@ -18,7 +18,7 @@ const (
 	KernelFile   = "vmlinuz"
 	InitrdFile   = "initrd"
 	CmdlineFile  = "cmdline"
-	MemoryFile   = "memory"
+	StateFile    = "state" // of CPUs and devices; the memory stands beside it, as StateFile + memorySuffix
 	ManifestFile = "manifest.json"
 )
 
@@ -41,8 +41,8 @@ type Manifest struct {
 	// VMGenID is the source's; no clone may have it.
 	VMGenID    string `json:"vmgenid"`
 	Generation uint32 `json:"generation"`
-	// MemoryBytes is the size of the memory file: a shorter one is a broken copy.
-	MemoryBytes int64 `json:"memory-bytes"`
+	// Files are the sizes of the machine's state and of its memory: a shorter one is a broken copy.
+	Files map[string]int64 `json:"files"`
 	// Report is the guest's report of the quiesce.
 	Report json.RawMessage `json:"report"`
 }
@@ -64,15 +64,26 @@ func ReadManifest(dir string) (Manifest, error) {
 	if m.Version != manifestVersion {
 		return Manifest{}, fmt.Errorf("%s: version %d, this rouse knows %d; bake it again", path, m.Version, manifestVersion)
 	}
-	info, err := os.Stat(filepath.Join(dir, MemoryFile))
-	if err != nil {
-		return Manifest{}, err
-	}
-	if info.Size() != m.MemoryBytes {
-		return Manifest{}, fmt.Errorf("%s: %d bytes, the manifest says %d; it was not copied whole",
-			filepath.Join(dir, MemoryFile), info.Size(), m.MemoryBytes)
+	for name, size := range m.Files {
+		info, err := os.Stat(filepath.Join(dir, filepath.Base(name)))
+		if err != nil {
+			return Manifest{}, err
+		}
+		if info.Size() != size {
+			return Manifest{}, fmt.Errorf("%s: %d bytes, the manifest says %d; it was not copied whole",
+				filepath.Join(dir, name), info.Size(), size)
+		}
 	}
 	return m, nil
+}
+
+// MemoryBytes is what the snapshot takes in all.
+func (m Manifest) MemoryBytes() int64 {
+	var sum int64
+	for _, size := range m.Files {
+		sum += size
+	}
+	return sum
 }
 
 // write puts the manifest into dir, last of all files: a folder without one is no snapshot.

@@ -52,7 +52,7 @@ func (b *bakeCommand) Run(s *session) error {
 		return fmt.Errorf("report of the guest: %w", err)
 	}
 	return s.emit(map[string]any{"snapshot": b.Output, "manifest": m}, fmt.Sprintf("%s: %.1f MB memory, quiesced in %v (%s)",
-		b.Output, float64(m.MemoryBytes)/1e6, time.Duration(r.DurationNS).Round(time.Millisecond), phases(r)))
+		b.Output, float64(m.MemoryBytes())/1e6, time.Duration(r.DurationNS).Round(time.Millisecond), phases(r)))
 }
 
 // phases is a report in one line.

@@ -33,7 +33,8 @@ func (d *demo) safe(ctx context.Context, r *result) error {
 	clients := &clients{}
 	defer clients.close()
 	m, err := vmm.Bake(ctx, vmm.BakeConfig{Image: d.path("image"), Output: d.path("snapshot"),
-		VM: vmm.Config{Forwards: []vmm.Forward{{GuestPort: guestPort}}}, Step: say,
+		QuiesceTimeout: time.Minute, // a machine under load may be that slow
+		VM:             vmm.Config{Forwards: []vmm.Forward{{GuestPort: guestPort}}}, Step: say,
 		Warm: clients.begin, Quiesced: clients.finish})
 	if err != nil {
 		return err

@@ -279,9 +279,20 @@ func testFsfreeze(t *testing.T, snapshot string) {
 	}
 }
 
+// muteWeb is the example server that tracks and never acknowledges, and words for the command line.
+func muteWeb(t *testing.T, series, words string) string {
+	t.Helper()
+	img := lab.Web(t, series, "-mute")
+	words = "quiet rouse.adjust.timeout=3s " + words + "\n"
+	if err := os.WriteFile(filepath.Join(img, vmm.CmdlineFile), []byte(words), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
 // A watcher that never acknowledges keeps the gate shut and is named.
 func TestMuteWatcher(t *testing.T) {
-	snapshot := Bake(t, lab.Web(t, "6.1", "-mute"))
+	snapshot := Bake(t, muteWeb(t, "6.1", ""))
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
@@ -306,11 +317,7 @@ func TestMuteWatcher(t *testing.T) {
 
 // What a late watcher must not do is decided by the configuration.
 func TestLateWatcherReleased(t *testing.T) {
-	img := lab.Web(t, "6.12", "-mute")
-	if err := os.WriteFile(filepath.Join(img, vmm.CmdlineFile), []byte("quiet rouse.adjust.late=release\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	c := Clone(t, Bake(t, img), 1)[0]
+	c := Clone(t, Bake(t, muteWeb(t, "6.12", "rouse.adjust.late=release")), 1)[0]
 	if r := Report(t, c.Report); len(r.Late) != 1 || len(r.Warnings) == 0 || c.Status.Gate != "open" {
 		t.Errorf("gate %s, report %+v", c.Status.Gate, r)
 	}

@@ -127,8 +127,11 @@ func (l *Lab) Web(t testing.TB, series string, arguments ...string) string {
 	}
 	configuration := fmt.Sprintf(`hostname = "web"
 
+[quiesce]
+timeout = "60s"
+
 [adjust]
-timeout = "3s"
+timeout = "60s"
 
 [[service]]
 name = "web"

@@ -1,0 +1,135 @@
+package toml
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+)
+
+// decoder puts a tree into Go values and gathers what does not fit.
+type decoder struct {
+	path path
+	errs []*Error
+}
+
+// Decode puts v into what the pointer points at: strings, integers of every size, booleans, slices,
+// structs, whatever is an encoding.TextUnmarshaler, and these in each other. A struct's fields are found by
+// their `toml:"name"` tag, letter by letter; a field whose key is not in the text keeps what it has. It
+// gives all errors in the order of the text's tables; an unknown key's members are not listed too.
+func (v *Value) Decode(into any) []*Error {
+	var d decoder
+	d.value(v, reflect.ValueOf(into).Elem())
+	return d.errs
+}
+
+func (d *decoder) fail(at Position, problem string) *Error {
+	e := &Error{Position: at, Key: d.path.String(), Problem: problem}
+	d.errs = append(d.errs, e)
+	return e
+}
+
+// is says if a value has the kind that its place wants, and complains if not.
+func (d *decoder) is(v *Value, want Kind) bool {
+	switch {
+	case v.Kind == want:
+		return true
+	case v.Kind == Float || v.Kind == Time:
+		d.fail(v.Position, v.Kind.String()+" is of no use here, "+want.String()+" belongs here")
+	default:
+		d.fail(v.Position, v.Kind.String()+" where "+want.String()+" belongs")
+	}
+	return false
+}
+
+func (d *decoder) value(v *Value, to reflect.Value) {
+	if u, ok := to.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		d.text(v, u)
+		return
+	}
+	switch k := to.Kind(); {
+	case k == reflect.String:
+		if d.is(v, String) {
+			to.SetString(v.Text)
+		}
+	case k == reflect.Bool:
+		if d.is(v, Boolean) {
+			to.SetBool(v.Int != 0)
+		}
+	case k >= reflect.Int && k <= reflect.Uint64:
+		d.integer(v, to)
+	case k == reflect.Slice:
+		d.slice(v, to)
+	case k == reflect.Struct:
+		d.table(v, to)
+	default:
+		d.fail(v.Position, "rouse cannot read a "+k.String())
+	}
+}
+
+// text gives what is not a string to the type's own reader too: it knows best what to write instead
+// (a duration of 10 lacks its unit).
+func (d *decoder) text(v *Value, u encoding.TextUnmarshaler) {
+	if v.Kind == Integer || v.Kind == String {
+		if err := u.UnmarshalText([]byte(v.Text)); err != nil {
+			d.fail(v.Position, err.Error())
+			return
+		}
+	}
+	d.is(v, String)
+}
+
+func (d *decoder) integer(v *Value, to reflect.Value) {
+	if !d.is(v, Integer) {
+		return
+	}
+	if k := to.Kind(); k <= reflect.Int64 {
+		if !to.OverflowInt(v.Int) {
+			to.SetInt(v.Int)
+			return
+		}
+	} else if v.Int >= 0 && !to.OverflowUint(uint64(v.Int)) {
+		to.SetUint(uint64(v.Int))
+		return
+	}
+	d.fail(v.Position, fmt.Sprintf("%s is out of range for %s", v.Text, to.Kind()))
+}
+
+func (d *decoder) slice(v *Value, to reflect.Value) {
+	if !d.is(v, Array) {
+		return
+	}
+	to.Set(reflect.MakeSlice(to.Type(), len(v.List), len(v.List)))
+	around := len(d.path)
+	for i, element := range v.List {
+		d.path = append(d.path, part{inList: true, index: i})
+		d.value(element, to.Index(i))
+		d.path = d.path[:around]
+	}
+}
+
+func (d *decoder) table(v *Value, to reflect.Value) {
+	if !d.is(v, Table) {
+		return
+	}
+	around := len(d.path)
+	for _, m := range v.Members {
+		d.path = append(d.path, part{name: m.Name})
+		if f := field(to, m.Name); f.IsValid() {
+			d.value(m.Value, f)
+		} else {
+			d.fail(m.Position, "no such key").Unknown = true
+		}
+		d.path = d.path[:around]
+	}
+}
+
+// field is the struct's field of that tag, or the zero Value. Names are letter by letter, as in TOML.
+func field(to reflect.Value, name string) reflect.Value {
+	t := to.Type()
+	for i := range t.NumField() {
+		if f := t.Field(i); name != "" && f.IsExported() && f.Tag.Get("toml") == name {
+			return to.Field(i)
+		}
+	}
+	return reflect.Value{}
+}
