@@ -24,7 +24,7 @@ type Page struct {
 	words  *[2]uint64
 
 	mu   sync.Mutex // guards the text of the id that was read last
-	last [2]uint64
+	last reading
 	text string
 }
 
@@ -32,23 +32,62 @@ type Page struct {
 // mem (/dev/mem). The error wraps acpi.ErrNotFound where the machine has none, and ErrUnreadable where
 // its bytes cannot be seen.
 func OpenPage(tables fs.FS, mem string) (*Page, error) {
-	list, err := acpi.ReadTables(tables)
-	if err != nil {
-		return nil, fmt.Errorf("ACPI tables: %w", err)
-	}
-	f, err := os.OpenFile(mem, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%w (it needs CONFIG_DEVMEM, CAP_SYS_RAWIO and no kernel lockdown)", err)
-	}
-	defer f.Close()
-	device, err := acpi.FindVMGenID(list, func(addr uint64, p []byte) error {
-		_, err := f.ReadAt(p, int64(addr))
-		return err
-	})
+	return FindPage(Options{Tables: tables, Memory: mem, Iomem: "/proc/iomem"})
+}
+
+// FindPage is OpenPage for machines that may have a device tree in place of ACPI. It uses Tables, Tree,
+// Memory and Iomem of o.
+func FindPage(o Options) (*Page, error) {
+	list, err := readTables(o.Tables)
 	if err != nil {
 		return nil, err
 	}
+	read := func(addr uint64, p []byte) error { return readMemory(o.Memory, o.Iomem, addr, p) }
+	device, err := acpi.FindVMGenID(list, read)
+	if errors.Is(err, acpi.ErrNotFound) && o.Tree != nil {
+		if d, treeErr := acpi.FindVMGenIDTree(o.Tree); treeErr == nil || !errors.Is(treeErr, acpi.ErrNotFound) {
+			device, err = d, treeErr
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(o.Memory)
+	if err != nil {
+		return nil, fmt.Errorf("VMGenID at %#x: %w (it needs CONFIG_DEVMEM, CAP_SYS_RAWIO and no kernel lockdown)", device.Address, err)
+	}
+	defer f.Close()
 	return mapPage(f, device)
+}
+
+// readTables reads the ACPI tables; a machine without ACPI has none.
+func readTables(fsys fs.FS) ([]acpi.Table, error) {
+	if fsys == nil {
+		return nil, nil
+	}
+	list, err := acpi.ReadTables(fsys)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return list, err
+}
+
+// readMemory reads a field of an AML method, which only some hypervisors' tables need.
+func readMemory(mem, iomem string, addr uint64, p []byte) error {
+	text, err := os.ReadFile(iomem)
+	if err != nil {
+		return fmt.Errorf("memory map: %w", err)
+	}
+	if !memoryMap(text).isMemory(addr, uint64(len(p))) {
+		return fmt.Errorf("physical address %#x: not memory, as %s says; device registers are not read", addr, iomem)
+	}
+	f, err := os.Open(mem)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.ReadAt(p, int64(addr))
+	return err
 }
 
 func mapPage(f *os.File, device acpi.Device) (*Page, error) {
@@ -57,7 +96,7 @@ func mapPage(f *os.File, device acpi.Device) (*Page, error) {
 	if offset%8 != 0 || offset > size-IDSize {
 		return nil, fmt.Errorf("VMGenID at %#x: not 8-byte aligned within a page", device.Address)
 	}
-	page, err := unix.Mmap(int(f.Fd()), int64(device.Address-offset), int(size), unix.PROT_READ, unix.MAP_SHARED)
+	page, err := mapFile(f, int64(device.Address-offset))
 	if err != nil {
 		return nil, fmt.Errorf("map %s at %#x: %w", f.Name(), device.Address, err)
 	}
@@ -70,16 +109,22 @@ func mapPage(f *os.File, device acpi.Device) (*Page, error) {
 }
 
 // load reads the id. A hypervisor writes it while no vCPU runs, but its specification does not
-// promise that: two equal readings in a row are one id.
-func (p *Page) load() [2]uint64 {
-	v := [2]uint64{atomic.LoadUint64(&p.words[0]), atomic.LoadUint64(&p.words[1])}
-	for {
-		again := [2]uint64{atomic.LoadUint64(&p.words[0]), atomic.LoadUint64(&p.words[1])}
+// promise that: two equal readings in a row are one id. One that keeps changing is no hypervisor's, and
+// any reading of it is as good as another.
+func (p *Page) load() reading {
+	v := p.glance()
+	for range clockTries {
+		again := p.glance()
 		if again == v {
-			return v
+			break
 		}
 		v = again
 	}
+	return v
+}
+
+func (p *Page) glance() reading {
+	return reading{atomic.LoadUint64(&p.words[0]), atomic.LoadUint64(&p.words[1])}
 }
 
 // Bytes is the id at this instant.
@@ -95,7 +140,7 @@ func (p *Page) ID() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if v != p.last || p.text == "" {
-		p.last, p.text = v, (*(*ID)(unsafe.Pointer(&v))).String()
+		p.last, p.text = v, formatID(v)
 	}
 	return p.text
 }

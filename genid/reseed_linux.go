@@ -2,6 +2,7 @@ package genid
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -26,36 +27,82 @@ func (p *Pool) Close() error { return unix.Close(p.fd) }
 // cpuBytes is how much is drawn from the CPU's generator at each reseed: two keys' worth.
 const cpuBytes = 64
 
-// Sources says what went into a reseed.
-type Sources struct {
+// Mixture says what went into a reseed.
+type Mixture struct {
 	// CPUBytes come from the processor's generator; 0 where it has none.
 	CPUBytes int `json:"cpu-bytes"`
 	// SeedBytes come from the host.
 	SeedBytes int `json:"seed-bytes"`
-	// CreditedBits is the entropy credited. The id itself is unique and no secret: it is mixed in and
-	// credited nothing.
+	// CreditedBits is the entropy credited: that of the processor's bytes or, where there are none, of the
+	// host's, who can read this machine's memory anyway. The id is unique and no secret: it is mixed in and credited nothing.
 	CreditedBits int `json:"credited-bits"`
+	// PoolBits is what the kernel said that its pool held just before the new key was taken from it.
+	PoolBits int `json:"pool-bits"`
+	// Guessable says that nothing secret went in: neither the processor nor the host gave anything. The
+	// twins then differ, but who holds the snapshot's memory and knows the id can compute what they draw.
+	Guessable bool `json:"guessable,omitempty"`
 }
 
-// Reseed mixes id, the CPU's generator and the host's seed into the pool and then makes the generator
-// take a new key from it: without the second step the first would change no output for up to a minute.
-// Both steps answer with an error when they did not happen: EPERM without CAP_SYS_ADMIN, ENODATA as
-// long as the generator was never seeded, ENOTTY before Linux 4.17. When it returns nil, every byte
-// that anyone draws from getrandom from now on depends on what was mixed in (drivers/char/random.c:
+// minPoolBits is the least that a kernel before 5.18 takes a new key from: with less in its pool
+// RNDRESEEDCRNG does nothing and still answers 0 (drivers/char/random.c of 5.10: crng_reseed extracts at least
+// 16 bytes or none). Since 5.18 a pool that was ever full stays at 256.
+const minPoolBits = 128
+
+// ErrNoReseed is a kernel that would not have taken a new key.
+var ErrNoReseed = errors.New("the kernel's pool holds too little for a new key")
+
+// Reseed mixes id, the CPU's generator, the host's seed and the time into the pool and then makes the
+// generator take a new key from it: without the second step the first would change no output for up to
+// a minute.
+//
+// That it happened is known from the kernel's own answers, each of which can be no. Mixing and reseeding
+// fail with EPERM without CAP_SYS_ADMIN, ENODATA as long as the generator was never seeded, and ENOTTY
+// before Linux 4.17 or where this is no random device. Between them the pool is asked what it holds, for old
+// kernels skip the second step in silence if that is too little; ErrNoReseed says so. Nothing that is
+// drawn could prove more: without the reseed it would look as random. When Reseed returns nil, every
+// byte that anyone draws from getrandom from now on depends on what was mixed in (drivers/char/random.c:
 // RNDRESEEDCRNG reseeds before it returns and raises the generation that per-CPU keys, and since 6.11
 // the vDSO's, are checked against).
-func (p *Pool) Reseed(id string, seed []byte) (Sources, error) {
+func (p *Pool) Reseed(id string, seed []byte) (Mixture, error) {
 	var cpu [cpuBytes]byte
 	n := cpuRandom(cpu[:])
-	s := Sources{CPUBytes: n, SeedBytes: len(seed), CreditedBits: 8 * n}
-	mix := append(append([]byte(id), cpu[:n]...), seed...)
-	if err := p.add(mix, s.CreditedBits); err != nil {
-		return Sources{}, fmt.Errorf("mix %d bytes into the random pool: %w", len(mix), err)
+	m := Mixture{CPUBytes: n, SeedBytes: len(seed), CreditedBits: 8 * n, Guessable: n == 0 && len(seed) == 0}
+	if n == 0 {
+		m.CreditedBits = 8 * min(len(seed), cpuBytes)
+	}
+	mix := append(append(clocks([]byte(id)), cpu[:n]...), seed...)
+	if err := p.add(mix, m.CreditedBits); err != nil {
+		return Mixture{}, fmt.Errorf("mix %d bytes into the random pool: %w", len(mix), err)
+	}
+	bits, err := p.bits()
+	if err != nil {
+		return Mixture{}, fmt.Errorf("ask the random pool what it holds: %w", err)
+	}
+	if m.PoolBits = bits; bits < minPoolBits {
+		return Mixture{}, fmt.Errorf("%w: %d bits, and the processor gave none", ErrNoReseed, bits)
 	}
 	if err := p.ioctl(unix.RNDRESEEDCRNG, nil); err != nil {
-		return Sources{}, fmt.Errorf("reseed the kernel's generator: %w", err)
+		return Mixture{}, fmt.Errorf("reseed the kernel's generator: %w", err)
 	}
-	return s, nil
+	return m, nil
+}
+
+// clocks appends what the clocks say: no secret, but seldom the same in two clones. It sets those apart
+// that have neither a generator nor an id of their own, such as "vmclock:2".
+func clocks(p []byte) []byte {
+	for _, clock := range []int32{unix.CLOCK_REALTIME, unix.CLOCK_MONOTONIC_RAW} {
+		var t unix.Timespec
+		_ = unix.ClockGettime(clock, &t) // zeros mix as well
+		p = binary.NativeEndian.AppendUint64(p, uint64(t.Nano()))
+	}
+	return p
+}
+
+// bits is RNDGETENTCNT.
+func (p *Pool) bits() (int, error) {
+	var n int32
+	err := p.ioctl(unix.RNDGETENTCNT, unsafe.Pointer(&n))
+	return int(n), err
 }
 
 // add is RNDADDENTROPY. The kernel's layout (include/uapi/linux/random.h):

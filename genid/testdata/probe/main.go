@@ -1,0 +1,119 @@
+// Command probe runs in the guests of the VM tests. What it does is its own name: draw, watch or idle.
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rouse/genid"
+)
+
+func main() {
+	switch mode := filepath.Base(os.Args[0]); mode {
+	case "draw":
+		draw()
+	case "watch":
+		watch()
+	case "idle":
+		idle()
+	default:
+		fmt.Fprintf(os.Stderr, "probe: %s: unknown mode\n", mode)
+		os.Exit(2)
+	}
+}
+
+// draw prints numbered random bytes, straight from the system call, for ever.
+func draw() {
+	entries, _ := filepath.Glob("/sys/bus/*/drivers/vmgenid")
+	fmt.Printf("driver %d\n", len(entries))
+	var random [32]byte
+	for n := 0; ; n++ {
+		if _, err := unix.Getrandom(random[:], 0); err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Printf("draw %d %x\n", n, random)
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// watch looks at the identity as rouse does while quiesced, and prints what changes when.
+func watch() {
+	s := genid.OpenSources(withLog())
+	fmt.Printf("watch %v %q\n", s.Names(), s.ID())
+	last, same, changed := s.ID(), time.Now(), time.Now()
+	for tick := time.NewTicker(time.Millisecond); ; {
+		select {
+		case <-tick.C:
+		case <-s.Events():
+			fmt.Printf("event %d\n", time.Since(changed).Microseconds())
+		}
+		id, now := s.ID(), time.Now()
+		if id != last {
+			fmt.Printf("change %d %s\n", now.Sub(same).Microseconds(), id)
+			last, changed = id, now
+		}
+		same = now
+	}
+}
+
+func withLog() genid.Options {
+	o := genid.MachineOptions()
+	o.Log = func(format string, args ...any) { fmt.Printf("log "+format+"\n", args...) }
+	return o
+}
+
+// idle prints what PID 1 has cost while nothing happened, over 10 seconds.
+func idle() {
+	time.Sleep(5 * time.Second) // the boot's last work
+	began, before := time.Now(), spent()
+	time.Sleep(10 * time.Second)
+	took, after := time.Since(began), spent()
+	fmt.Printf("idle seconds=%.3f cpu-us=%d switches=%d ticks=%d\n", took.Seconds(),
+		(after.runNS-before.runNS)/1000, after.switches-before.switches, after.ticks-before.ticks)
+}
+
+// cost is the sum over the threads of PID 1.
+type cost struct {
+	runNS    uint64 // time on a CPU
+	switches uint64 // context switches, voluntary or not
+	ticks    uint64 // utime and stime of /proc/1/stat
+}
+
+func spent() cost {
+	var c cost
+	tasks, _ := filepath.Glob("/proc/1/task/*")
+	for _, t := range tasks {
+		schedstat, _ := os.ReadFile(t + "/schedstat")
+		c.runNS += number(field(schedstat, 0))
+		status, _ := os.ReadFile(t + "/status")
+		for line := range bytes.Lines(status) {
+			if bytes.Contains(line, []byte("ctxt_switches")) {
+				c.switches += number(field(line, 1))
+			}
+		}
+	}
+	stat, _ := os.ReadFile("/proc/1/stat")
+	_, rest, _ := bytes.Cut(stat, []byte(") "))
+	c.ticks = number(field(rest, 11)) + number(field(rest, 12)) // proc(5): fields 14 and 15
+	return c
+}
+
+func field(line []byte, n int) string {
+	if words := strings.Fields(string(line)); n < len(words) {
+		return words[n]
+	}
+	return ""
+}
+
+func number(s string) uint64 {
+	n, _ := strconv.ParseUint(s, 10, 64)
+	return n
+}
