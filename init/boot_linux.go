@@ -29,6 +29,10 @@ import (
 // cgroupRoot is where rootfs mounts the cgroup v2 hierarchy.
 const cgroupRoot = "/sys/fs/cgroup"
 
+// hookDir holds scripts that are called around snapshots with freeze, thaw or freeze-fail, as QEMU's
+// guest agent calls its own.
+const hookDir = "/etc/rouse/hooks.d"
+
 // guest is everything that PID 1 holds.
 type guest struct {
 	log    *logger
@@ -162,6 +166,7 @@ func executable(path string) error {
 func (g *guest) network() error {
 	interfaces := plannedInterfaces(g.cfg)
 	hostname := g.cfg.Hostname
+	var resolver rootfs.Resolver
 	for _, value := range rootfs.Cmdline()["ip"] {
 		ip, err := rootfs.ParseIP(value)
 		if err != nil {
@@ -170,12 +175,18 @@ func (g *guest) network() error {
 		if ip.Static && len(g.cfg.Interfaces) == 0 {
 			interfaces = append(interfaces, ip.Interface)
 		}
+		resolver.Servers = append(resolver.Servers, ip.DNS...)
 		if hostname == "" {
 			hostname = ip.Hostname
 		}
 	}
 	if hostname != "" {
-		if err := rootfs.SetHostname(hostname); err != nil {
+		if err := errors.Join(rootfs.SetHostname(hostname), rootfs.WriteHosts(hostname)); err != nil {
+			return err
+		}
+	}
+	if len(resolver.Servers) > 0 {
+		if err := rootfs.WriteResolver(resolver); err != nil {
 			return err
 		}
 	}
@@ -222,7 +233,7 @@ func (g *guest) equip() error {
 	g.log.printf("%s by %s; gate by %s", g.device.Path(), g.deviceMode, g.mechanism())
 	g.reaper = service.NewReaper()
 	g.services, err = service.New(service.Options{CgroupRoot: cgroupRoot, Reaper: g.reaper,
-		Log: g.log.printf, Output: g.log.output}, specs(g.cfg.Services))
+		Log: g.log.printf, Output: g.log.output, HookDir: hookDir}, specs(g.cfg.Services))
 	return err
 }
 

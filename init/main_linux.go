@@ -11,12 +11,16 @@ import (
 	"flag"
 	"fmt"
 	"os"
+
+	"rouse/service"
 )
 
 // version is set by the build.
 var version = "unreleased"
 
 func main() {
+	// Between the fork and the exec of some services this binary sets up their confinement.
+	service.RunShim()
 	if os.Getpid() == 1 {
 		bootGuest()
 		return

@@ -188,6 +188,10 @@ func (p servicePart) AfterRestore(ctx context.Context) (any, error) {
 	return p.hooks(ctx, service.AfterRestore)
 }
 
+func (p servicePart) Aborted(ctx context.Context) (any, error) {
+	return p.hooks(ctx, service.SnapshotAborted)
+}
+
 func (p servicePart) Resting() (bool, error)           { return p.g.services.Resting() }
 func (p servicePart) Settle(ctx context.Context) error { return p.g.services.Settle(ctx) }
 func (p servicePart) Freeze(ctx context.Context) error { return p.g.services.Freeze(ctx) }

@@ -120,7 +120,8 @@ func (f *fake) Resting() (bool, error) {
 	defer f.mu.Unlock()
 	return f.looks >= f.working, nil
 }
-func (f *fake) Settle(context.Context) error { return f.step("settle") }
+func (f *fake) Aborted(context.Context) (any, error) { return nil, f.step("aborted") }
+func (f *fake) Settle(context.Context) error         { return f.step("settle") }
 
 func (f *fake) Freeze(context.Context) error {
 	err := f.step("freeze")

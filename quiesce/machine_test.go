@@ -110,6 +110,9 @@ func TestQuiesceFailureIsUndone(t *testing.T) {
 				if f.gate != GateOpen || f.frozen {
 					t.Errorf("gate %s, frozen %v", f.gate, f.frozen)
 				}
+				if got := f.since("fsthaw"); got != "fsthaw, thaw, gate open, aborted" {
+					t.Errorf("undone by %s", got)
+				}
 			})
 		})
 	}

@@ -66,6 +66,8 @@ type Queues interface {
 type Services interface {
 	BeforeSnapshot(context.Context) (detail any, err error)
 	AfterRestore(context.Context) (detail any, err error)
+	// Aborted tells those who were told of a snapshot that there is none.
+	Aborted(context.Context) (detail any, err error)
 	Settle(context.Context) error
 	// Resting takes one look: whether every thread is asleep in a system call that waits.
 	Resting() (bool, error)

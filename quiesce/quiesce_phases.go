@@ -303,6 +303,12 @@ func (m *Machine) runThaw(run context.Context) Event {
 		reason = cause.Error()
 	}
 	err := m.thawPhases(ctx, r)
+	if err == nil && r.Kind == "quiesce" {
+		// The guest runs again; a hook that fails now is told of and changes nothing.
+		if err := m.phase(ctx, r, "aborted", m.o.HooksTimeout, m.parts.Services.Aborted); err != nil && ctx.Err() == nil {
+			r.warn(err.Error())
+		}
+	}
 	switch {
 	case interrupted(ctx) == EventNewGeneration:
 		r.finish("superseded", string(EventNewGeneration), m.elapsed())

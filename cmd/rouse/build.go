@@ -52,7 +52,11 @@ func (b *buildCommand) Run(s *session) error {
 	for _, w := range img.Warnings {
 		fmt.Fprintln(os.Stderr, "rouse: warning:", w)
 	}
-	return s.emit(map[string]any{"image": b.Output, "initrd-bytes": size, "modules": img.Modules, "kernel": img.Release, "warnings": img.Warnings},
+	if len(img.Stripped) > 0 {
+		fmt.Fprintf(os.Stderr, "rouse: left out, because all clones would share them: %s\n", strings.Join(img.Stripped, ", "))
+	}
+	return s.emit(map[string]any{"image": b.Output, "initrd-bytes": size, "modules": img.Modules, "kernel": img.Release,
+		"warnings": img.Warnings, "stripped": img.Stripped},
 		fmt.Sprintf("%s: %.1f MB initrd, kernel %s, %d modules", b.Output, float64(size)/1e6, img.Release, len(img.Modules)))
 }
 
@@ -68,6 +72,9 @@ func (b *buildCommand) spec() (image.Spec, config.Config, error) {
 	}
 	spec := image.Spec{Config: text, ModulesDir: b.Modules, Release: b.Release, Modules: cfg.Modules,
 		Optional: config.GuestModules(), Dir: b.Root, Commands: cfg.Programs()}
+	if spec.Epoch, err = epoch(); err != nil {
+		return spec, cfg, err
+	}
 	if spec.Init, err = b.initPath(); err != nil {
 		return spec, cfg, err
 	}
@@ -85,6 +92,20 @@ func (b *buildCommand) spec() (image.Spec, config.Config, error) {
 		spec.Files = append(spec.Files, file)
 	}
 	return spec, cfg, nil
+}
+
+// epoch is the time of every file in the image (https://reproducible-builds.org/specs/source-date-epoch):
+// the same input gives the same bytes.
+func epoch() (int64, error) {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("SOURCE_DATE_EPOCH=%q: want seconds since 1970", text)
+	}
+	return n, nil
 }
 
 // initPath finds the guest binary beside this one.

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rouse/quiesce"
+)
+
+// buildArgs is a build of a configuration with a kernel and an init that are only files.
+func buildArgs(t *testing.T, configuration string, more ...string) []string {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "rouse.toml")
+	if err := os.WriteFile(file, []byte(configuration), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	kernel := filepath.Join(dir, "vmlinuz")
+	if err := os.WriteFile(kernel, []byte("kernel"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{"build", "-c", file, "-o", filepath.Join(dir, "image"), "--kernel=" + kernel, "--init", kernel}, more...)
+}
+
+// Mistakes are found on the host, each with what to do about it.
+func TestBuildRefuses(t *testing.T) {
+	const service = "[[service]]\nname = \"a\"\nexec = [\"/bin/a\"]\n"
+	tests := map[string]struct {
+		configuration string
+		args          []string
+		want          string
+	}{
+		"unknown key":      {"hostnme = \"a\"\n", nil, "rouse.toml:1: hostnme: no such key; did you mean hostname?"},
+		"bad address":      {"[[interface]]\naddresses = [\"10.0.0.300/8\"]\n", nil, "rouse.toml:2"},
+		"bad command line": {"", []string{"--cmdline", "quiet rouse.quiesce.leftovers=drop"}, "quiesce.leftovers"},
+		"bad file":         {"", []string{"-f", "cert.pem"}, "want HOST:GUEST"},
+		"missing file":     {"", []string{"-f", "/nowhere/cert.pem:/etc/cert.pem"}, "/nowhere/cert.pem"},
+		"bad mode":         {"", []string{"-f", "/dev/null:/etc/x:9"}, "want HOST:GUEST"},
+		"no service":       {"", []string{"/bin/sh"}, "no [[service]]"},
+		"init":             {service, nil, "want rouse's init binary"},
+		"no modules":       {"", []string{"--modules", "/nowhere"}, "/nowhere"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var out, diag bytes.Buffer
+			err := run(buildArgs(t, tt.configuration, tt.args...), &out, &diag)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestSourceDateEpoch(t *testing.T) {
+	for text, want := range map[string]int64{"": 0, "1700000000": 1700000000, "now": -1, "-1": -1} {
+		t.Setenv("SOURCE_DATE_EPOCH", text)
+		got, err := epoch()
+		if (err != nil) != (want < 0) || err == nil && got != want {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+}
+
+func TestParsePorts(t *testing.T) {
+	got, err := parsePorts([]string{"443", "8443:443"})
+	if err != nil || len(got) != 2 || got[0].HostPort != 0 || got[1].HostPort != 8443 || got[1].GuestPort != 443 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "0", "http", "1:2:3", "70000"} {
+		if _, err := parsePorts([]string{bad}); err == nil || !strings.Contains(err.Error(), "8443:443") {
+			t.Errorf("%q: %v, want the form", bad, err)
+		}
+	}
+}
+
+func TestCommandsRefuse(t *testing.T) {
+	dir := t.TempDir()
+	tests := map[string]struct {
+		args []string
+		want string
+	}{
+		"bake exists":   {[]string{"bake", dir, "-o", dir}, "exists; choose another folder"},
+		"bake no image": {[]string{"bake", dir, "-o", filepath.Join(dir, "s")}, "made by rouse build?"},
+		"clone":         {[]string{"clone", dir}, "made by rouse bake?"},
+		"clone none":    {[]string{"clone", dir, "-n", "0"}, "at least one"},
+		"unknown":       {[]string{"melt"}, "melt"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var out, diag bytes.Buffer
+			if err := run(tt.args, &out, &diag); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %q in it", err, tt.want)
+			}
+		})
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func TestPhasesInOneLine(t *testing.T) {
+	got := phases(quiesce.Report{Phases: []quiesce.Phase{{Name: "hold", DurationNS: 4_500_000}, {Name: "drain", DurationNS: 12_000_000}}})
+	if got != "hold 4.5, drain 12.0 ms" {
+		t.Error(got)
+	}
+}
+
+// With --json there is one object a line, and nothing else.
+func TestEmit(t *testing.T) {
+	var out bytes.Buffer
+	s := &session{out: &out, json: true}
+	for i := range 2 {
+		if err := s.emit(map[string]int{"clone": i}, "text"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("%q is not JSON", line)
+		}
+	}
+}
