@@ -170,7 +170,10 @@ func TestIdleCost(t *testing.T) {
 		t.Run(series, func(t *testing.T) {
 			img := lab.Image(t, series, "[[service]]\nname = \"draw\"\nexec = [\"/bin/idle\"]\noneshot = true\nready-timeout = \"2m\"\nrestart = \"never\"\n",
 				map[string]string{"/bin/idle": lab.Binary("probe")})
-			text := waitLog(t, vmtest.Talk(t, vmtest.Boot(t, img, nil)), idleLine.MatchString)
+			ctx, cancel := context.WithTimeout(context.Background(), vmtest.Timeout)
+			defer cancel()
+			// From the console: asking would be work for PID 1.
+			text := waitConsole(t, ctx, vmtest.Boot(t, img, nil), idleLine.MatchString)
 			t.Logf("PID 1, booting is over, nobody asks: %s", idleLine.FindString(text))
 		})
 	}

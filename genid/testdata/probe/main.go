@@ -72,24 +72,27 @@ func withLog() genid.Options {
 
 // idle prints what PID 1 has cost while nothing happened, over 10 seconds.
 func idle() {
+	fmt.Println("begun")
 	time.Sleep(5 * time.Second) // the boot's last work
 	began, before := time.Now(), spent()
 	time.Sleep(10 * time.Second)
 	took, after := time.Since(began), spent()
-	fmt.Printf("idle seconds=%.3f cpu-us=%d switches=%d ticks=%d\n", took.Seconds(),
-		(after.runNS-before.runNS)/1000, after.switches-before.switches, after.ticks-before.ticks)
+	fmt.Printf("idle seconds=%.3f cpu-us=%d switches=%d ticks=%d threads=%d\n", took.Seconds(),
+		(after.runNS-before.runNS)/1000, after.switches-before.switches, after.ticks-before.ticks, after.threads)
 }
 
 // cost is the sum over the threads of PID 1.
 type cost struct {
 	runNS    uint64 // time on a CPU
 	switches uint64 // context switches, voluntary or not
+	threads  int
 	ticks    uint64 // utime and stime of /proc/1/stat
 }
 
 func spent() cost {
 	var c cost
 	tasks, _ := filepath.Glob("/proc/1/task/*")
+	c.threads = len(tasks)
 	for _, t := range tasks {
 		schedstat, _ := os.ReadFile(t + "/schedstat")
 		c.runNS += number(field(schedstat, 0))
