@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/google/nftables/binaryutil"
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
+// Families of tables: NFPROTO_* in include/uapi/linux/netfilter.h.
 var protocolNumbers = map[string]byte{"inet": unix.NFPROTO_INET, "arp": unix.NFPROTO_ARP, "bridge": unix.NFPROTO_BRIDGE}
 
 // Hooks by name: enum nf_inet_hooks, enum nf_arp_hooks' NF_ARP_*, NF_BR_*.
@@ -20,116 +19,89 @@ var hookNumbers = map[string]map[string]uint32{
 }
 
 // compileRule gives the expressions that nft makes of the rule's text.
-func compileRule(r rule) []expr.Any {
-	var es []expr.Any
+func compileRule(r rule) []expression {
+	var es []expression
 	for _, m := range r.matches {
 		es = append(es, compileMatch(m)...)
 	}
-	kind := expr.VerdictDrop
-	if r.accept {
-		kind = expr.VerdictAccept
-	}
-	return append(es, &expr.Verdict{Kind: kind})
+	return append(es, verdict(r.accept))
 }
 
-func compileMatch(m match) []expr.Any {
+func compileMatch(m match) []expression {
 	switch m := m.(type) {
 	case loopback:
-		key := meta(m.out, expr.MetaKeyIIFTYPE, expr.MetaKeyOIFTYPE)
-		return load(key, binaryutil.NativeEndian.PutUint16(unix.ARPHRD_LOOPBACK))
+		key := pick(m.out, unix.NFT_META_OIFTYPE, unix.NFT_META_IIFTYPE)
+		return metaIs(key, binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_LOOPBACK))
 	case ifName:
 		name := make([]byte, ifNameSize)
 		copy(name, m.name)
-		return load(meta(m.out, expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME), name)
+		return metaIs(pick(m.out, unix.NFT_META_OIFNAME, unix.NFT_META_IIFNAME), name)
 	case protocol:
 		return upper(m.name)
 	case tcpSyn:
-		es := append(upper("tcp"), field(expr.PayloadBaseTransportHeader, tcpFlags, 1), mask([]byte{flagSyn | flagAck}))
+		es := append(upper("tcp"), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, tcpFlags, 1), mask([]byte{flagSyn | flagAck}))
 		return append(es, equal([]byte{flagSyn}))
 	case ctNew:
-		state := binaryutil.NativeEndian.PutUint32(expr.CtStateBitNEW)
-		return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}, mask(state),
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)}}
+		state := binary.NativeEndian.AppendUint32(nil, ctStateNew)
+		return []expression{conntrack(unix.NFT_CT_STATE), mask(state), compare(unix.NFT_CMP_NEQ, make([]byte, 4))}
 	case address:
 		return matchAddress(m)
 	case port:
-		at := uint32(sourcePort)
-		if m.dst {
-			at = destPort
-		}
+		at := pick(m.dst, destPort, sourcePort)
 		number := binary.BigEndian.AppendUint16(nil, m.port)
-		return append(upper(m.protocol), field(expr.PayloadBaseTransportHeader, at, 2), equal(number))
+		return append(upper(m.protocol), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, at, 2), equal(number))
 	case arpAddress:
-		at := uint32(arpSender)
-		if m.target {
-			at = arpTarget
-		}
-		return matchARP(at, m.prefix)
+		return matchARP(pick(m.target, arpTarget, arpSender), m.prefix)
 	case icmp6Type:
-		return append(upper("icmpv6"), field(expr.PayloadBaseTransportHeader, 0, 1), equal([]byte{m.typ}))
+		return append(upper("icmpv6"), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1), equal([]byte{m.typ}))
 	case ndTarget:
 		return targetAt(m)
 	}
 	panic(fmt.Sprintf("firewall: no expressions for %T", m))
 }
 
-func meta(out bool, in, outKey expr.MetaKey) *expr.Meta {
+// pick chooses by direction.
+func pick(out bool, outward, inward uint32) uint32 {
 	if out {
-		in = outKey
+		return outward
 	}
-	return &expr.Meta{Key: in, Register: 1}
+	return inward
 }
 
-func load(key expr.Any, want []byte) []expr.Any { return []expr.Any{key, equal(want)} }
+func metaIs(key uint32, want []byte) []expression { return []expression{meta(key), equal(want)} }
 
-func equal(want []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: want} }
-
-func field(base expr.PayloadBase, offset, length uint32) expr.Any {
-	return &expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: length}
+func upper(name string) []expression {
+	return metaIs(unix.NFT_META_L4PROTO, []byte{protocols[name]})
 }
 
-func mask(bits []byte) expr.Any {
-	return &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(bits)), Mask: bits, Xor: make([]byte, len(bits))}
-}
-
-func upper(name string) []expr.Any {
-	return load(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, []byte{protocols[name]})
-}
-
-func matchAddress(m address) []expr.Any {
-	nfproto, at := byte(unix.NFPROTO_IPV4), uint32(ip4Source)
-	switch {
-	case m.prefix.Addr().Is6() && m.dst:
-		nfproto, at = unix.NFPROTO_IPV6, ip6Target
-	case m.prefix.Addr().Is6():
-		nfproto, at = unix.NFPROTO_IPV6, ip6Source
-	case m.dst:
-		at = ip4Target
+func matchAddress(m address) []expression {
+	nfproto, at := byte(unix.NFPROTO_IPV4), pick(m.dst, ip4Target, ip4Source)
+	if m.prefix.Addr().Is6() {
+		nfproto, at = unix.NFPROTO_IPV6, pick(m.dst, ip6Target, ip6Source)
 	}
-	es := load(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, []byte{nfproto})
-	return append(es, prefixAt(expr.PayloadBaseNetworkHeader, at, m.prefix)...)
+	return append(metaIs(unix.NFT_META_NFPROTO, []byte{nfproto}), prefixAt(at, m.prefix)...)
 }
 
 // matchARP asks first whether the packet is ARP for Ethernet and IPv4: the
 // addresses stand elsewhere in any other.
-func matchARP(at uint32, p netip.Prefix) []expr.Any {
+func matchARP(at uint32, p netip.Prefix) []expression {
 	kind := []byte{0, unix.ARPHRD_ETHER, unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff, 6, 4}
-	es := []expr.Any{field(expr.PayloadBaseNetworkHeader, 0, uint32(len(kind))), equal(kind)}
-	return append(es, prefixAt(expr.PayloadBaseNetworkHeader, at, p)...)
+	es := []expression{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 0, uint32(len(kind))), equal(kind)}
+	return append(es, prefixAt(at, p)...)
 }
 
-func prefixAt(base expr.PayloadBase, at uint32, p netip.Prefix) []expr.Any {
+func prefixAt(at uint32, p netip.Prefix) []expression {
 	addr := p.Addr().AsSlice()
-	es := []expr.Any{field(base, at, uint32(len(addr)))}
+	es := []expression{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, at, uint32(len(addr)))}
 	if !p.IsSingleIP() {
 		es = append(es, mask(maskBytes(p.Bits(), len(addr))))
 	}
 	return append(es, equal(addr))
 }
 
-func targetAt(m ndTarget) []expr.Any {
+func targetAt(m ndTarget) []expression {
 	want, bits := m.bytes()
-	es := []expr.Any{field(expr.PayloadBaseTransportHeader, solicitTarget, uint32(len(want)))}
+	es := []expression{payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, solicitTarget, uint32(len(want)))}
 	if bits != nil {
 		es = append(es, mask(bits))
 	}

@@ -135,20 +135,17 @@ func TestCombinedTellsDisagreement(t *testing.T) {
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0, 8, 0, 6, 0, 1, 0, 0, 0})
 	f.Add(make([]byte, 40))
-	es, err := compileExpressions(protocolNumbers["inet"], rule{matches: []match{tcpSyn{}, ctNew{}}})
-	if err != nil {
-		f.Fatal(err)
-	}
+	es := compileRule(rule{matches: []match{tcpSyn{}, ctNew{}}})
 	var e encoder
 	for _, x := range es {
-		e.attr(1, x.bytes)
+		e.nest(1, func() { e.expression(x) })
 	}
 	f.Add(e.b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		linkOf(message{typ: unix.RTM_NEWLINK, data: b})
 		ruleOf(message{typ: unix.RTM_NEWRULE, data: b})
 		_ = sameChain(hookNumbers["inet"], chain{hook: "output"}, b)
-		sameExpressions(protocolNumbers["inet"], b, es)
+		sameExpressions(b, es)
 		errorOf(b)
 	})
 }
@@ -156,25 +153,21 @@ func FuzzAnswers(f *testing.F) {
 // A rule that is listed in other bytes than ours is still ours; one bit less
 // is not.
 func TestSameExpressions(t *testing.T) {
-	family := protocolNumbers["inet"]
-	es, err := compileExpressions(family, rule{matches: []match{tcpSyn{}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	es := compileRule(rule{matches: []match{tcpSyn{}}})
 	var e encoder
 	for _, x := range es {
-		e.attr(1, x.bytes)
+		e.nest(1, func() { e.expression(x) })
 	}
-	if !sameExpressions(family, e.b, es) {
+	if !sameExpressions(e.b, es) {
 		t.Error("not the same as itself")
 	}
-	if sameExpressions(family, e.b, es[:len(es)-1]) || sameExpressions(family, nil, es) {
+	if sameExpressions(e.b, es[:len(es)-1]) || sameExpressions(nil, es) {
 		t.Error("the same with an expression less")
 	}
 	for i := range e.b {
 		b := append([]byte{}, e.b...)
 		b[i] ^= 1
-		if sameExpressions(family, b, es) && i%4 != 3 && !padding(e.b, i) {
+		if sameExpressions(b, es) && i%4 != 3 && !padding(e.b, i) {
 			t.Logf("byte %d of %d makes no difference", i, len(b))
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,12 +65,6 @@ type compiledRule struct {
 	listed []byte
 }
 
-// expression is one nftables expression and its canonical bytes.
-type expression struct {
-	value expr.Any
-	bytes []byte
-}
-
 func newNft(caps capabilities, allow []Allow) (*nft, error) {
 	sock, err := openNetlink(unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -89,31 +82,23 @@ func newNft(caps capabilities, allow []Allow) (*nft, error) {
 	if caps.bridge {
 		n.families = append(n.families, "bridge")
 	}
-	if err := n.compile(allow); err != nil {
-		n.Close()
-		return nil, err
-	}
+	n.compile(allow)
 	return n, nil
 }
 
 // compile prepares every batch, so that Set only sends.
-func (n *nft) compile(allow []Allow) error {
+func (n *nft) compile(allow []Allow) {
 	for _, v := range []variant{{state: Shut}, {state: Hold}, {state: Hold, tracking: true}} {
 		if v.tracking && !n.caps.conntrack {
 			continue
 		}
-		tables, err := compilePlan(planFor(v.state, n.caps, v.tracking, allow))
-		if err != nil {
-			return err
-		}
-		v.tables = tables
-		v.fill = fillBatch(n.families, tables, false)
-		v.rebuild = fillBatch(n.families, tables, true)
+		v.tables = compilePlan(planFor(v.state, n.caps, v.tracking, allow))
+		v.fill = fillBatch(n.families, v.tables, false)
+		v.rebuild = fillBatch(n.families, v.tables, true)
 		n.variants = append(n.variants, v)
 	}
 	n.empty = emptyBatch(n.families)
 	n.remove = removeBatch(n.families)
-	return nil
 }
 
 func (n *nft) set(s State) error {
@@ -219,9 +204,8 @@ func (n *nft) compareTable(want compiledTable, live *liveTable) error {
 	if int(live.use) != len(want.chains) {
 		return fmt.Errorf("holds %d chains and sets, want %d", live.use, len(want.chains))
 	}
-	family := protocolNumbers[want.family]
 	for _, c := range want.chains {
-		if err := sameRules(family, live.rules[c.name], c.rules); err != nil {
+		if err := sameRules(live.rules[c.name], c.rules); err != nil {
 			return describe(err, "chain %s", c.name)
 		}
 		if err := n.compareChain(want.family, c.chain); err != nil {
@@ -237,36 +221,20 @@ func (n *nft) Close() error {
 	return errors.Join(n.sock.Close(), n.listen.Close())
 }
 
-func compilePlan(p plan) ([]compiledTable, error) {
+func compilePlan(p plan) []compiledTable {
 	var tables []compiledTable
 	for _, t := range p {
 		ct := compiledTable{family: t.family}
 		for _, c := range t.chains {
 			cc := compiledChain{chain: c}
 			for _, r := range c.rules {
-				es, err := compileExpressions(protocolNumbers[t.family], r)
-				if err != nil {
-					return nil, describe(err, "compile %q", r)
-				}
-				cc.rules = append(cc.rules, compiledRule{expressions: es})
+				cc.rules = append(cc.rules, compiledRule{expressions: compileRule(r)})
 			}
 			ct.chains = append(ct.chains, cc)
 		}
 		tables = append(tables, ct)
 	}
-	return tables, nil
-}
-
-func compileExpressions(family byte, r rule) ([]expression, error) {
-	var es []expression
-	for _, value := range compileRule(r) {
-		b, err := expr.Marshal(family, value)
-		if err != nil {
-			return nil, err
-		}
-		es = append(es, expression{value, b})
-	}
-	return es, nil
+	return tables
 }
 
 // fillBatch builds what makes our tables in all families be these. To add a
@@ -376,14 +344,11 @@ func (b *nftBatch) rule(family, chain string, es []expression) {
 	b.str(unix.NFTA_RULE_TABLE, TableName)
 	b.str(unix.NFTA_RULE_CHAIN, chain)
 	b.nest(unix.NFTA_RULE_EXPRESSIONS, func() {
-		for _, e := range es {
-			b.attr(unix.NFTA_LIST_ELEM|nlNested, e.bytes)
+		for _, x := range es {
+			b.nest(unix.NFTA_LIST_ELEM, func() { b.expression(x) })
 		}
 	})
 }
-
-// nfAccept is NF_ACCEPT, include/uapi/linux/netfilter.h.
-const nfAccept = 1
 
 func nftType(typ uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | typ }
 
@@ -393,7 +358,7 @@ func nftHead(family string) []byte {
 }
 
 // sameRules compares a chain's rules, expression by expression.
-func sameRules(family byte, live [][]byte, want []compiledRule) error {
+func sameRules(live [][]byte, want []compiledRule) error {
 	if len(live) != len(want) {
 		return fmt.Errorf("%d rules, want %d", len(live), len(want))
 	}
@@ -401,59 +366,12 @@ func sameRules(family byte, live [][]byte, want []compiledRule) error {
 		if want[i].listed != nil && bytes.Equal(live[i], want[i].listed) {
 			continue
 		}
-		if !sameExpressions(family, live[i], want[i].expressions) {
+		if !sameExpressions(live[i], want[i].expressions) {
 			return fmt.Errorf("rule %d is another", i+1)
 		}
 		want[i].listed = live[i]
 	}
 	return nil
-}
-
-// sameExpressions decodes what the kernel lists into the type that is expected
-// there and encodes it again: the kernel lists attributes in its own order and
-// adds some. An expression of any other kind differs by its name.
-func sameExpressions(family byte, live []byte, want []expression) bool {
-	i := 0
-	err := attributes(live, func(_ uint16, elem []byte) error {
-		if i >= len(want) || !sameExpression(family, elem, want[i]) {
-			return ErrTampered
-		}
-		i++
-		return nil
-	})
-	return err == nil && i == len(want)
-}
-
-func sameExpression(family byte, elem []byte, want expression) bool {
-	name := attribute(elem, unix.NFTA_EXPR_NAME)
-	if !bytes.Equal(name, attribute(want.bytes, unix.NFTA_EXPR_NAME)) {
-		return false
-	}
-	got := newLike(want.value)
-	if err := expr.Unmarshal(family, attribute(elem, unix.NFTA_EXPR_DATA), got); err != nil {
-		return false
-	}
-	b, err := expr.Marshal(family, got)
-	return err == nil && bytes.Equal(b, want.bytes)
-}
-
-// newLike gives an empty expression of the same type.
-func newLike(e expr.Any) expr.Any {
-	switch e.(type) {
-	case *expr.Meta:
-		return &expr.Meta{}
-	case *expr.Cmp:
-		return &expr.Cmp{}
-	case *expr.Payload:
-		return &expr.Payload{}
-	case *expr.Bitwise:
-		return &expr.Bitwise{}
-	case *expr.Ct:
-		return &expr.Ct{}
-	case *expr.Verdict:
-		return &expr.Verdict{}
-	}
-	panic(fmt.Sprintf("firewall: nothing like %T", e))
 }
 
 func (n *nft) coverage() Coverage {

@@ -1,0 +1,169 @@
+package firewall
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// expression is one nftables expression (include/uapi/linux/netfilter/nf_tables.h).
+// All of ours load into register 1 or look at it. The six kinds that the gate
+// needs are written here: github.com/google/nftables knows fifty, and brings
+// package net and 0.2 MB into the init. It is the tests' oracle.
+type expression struct {
+	name  string
+	attrs []attr
+}
+
+// attr is one attribute of an expression: bytes, or other attributes.
+type attr struct {
+	typ  uint16
+	data []byte
+	nest []attr
+	// listed marks what need not be sent, but is listed by kernels that know it.
+	listed bool
+}
+
+// ctStateNew is NF_CT_STATE_BIT(IP_CT_NEW), include/uapi/linux/netfilter/nf_conntrack_common.h.
+const ctStateNew = 8
+
+// Verdicts: NF_DROP and NF_ACCEPT, include/uapi/linux/netfilter.h.
+const (
+	nfDrop   = 0
+	nfAccept = 1
+)
+
+// nftaBitwiseOp is NFTA_BITWISE_OP, in the kernel since 5.6. Its zero is what
+// all older ones do: NFT_BITWISE_BOOL, lately called NFT_BITWISE_MASK_XOR.
+const nftaBitwiseOp = 6
+
+func meta(key uint32) expression {
+	return expression{"meta", []attr{number(unix.NFTA_META_KEY, key), number(unix.NFTA_META_DREG, 1)}}
+}
+
+func conntrack(key uint32) expression {
+	return expression{"ct", []attr{number(unix.NFTA_CT_KEY, key), number(unix.NFTA_CT_DREG, 1)}}
+}
+
+func payload(base, offset, length uint32) expression {
+	return expression{"payload", []attr{
+		number(unix.NFTA_PAYLOAD_DREG, 1),
+		number(unix.NFTA_PAYLOAD_BASE, base),
+		number(unix.NFTA_PAYLOAD_OFFSET, offset),
+		number(unix.NFTA_PAYLOAD_LEN, length),
+	}}
+}
+
+// mask clears all bits but these.
+func mask(bits []byte) expression {
+	op := number(nftaBitwiseOp, 0)
+	op.listed = true
+	return expression{"bitwise", []attr{
+		number(unix.NFTA_BITWISE_SREG, 1),
+		number(unix.NFTA_BITWISE_DREG, 1),
+		number(unix.NFTA_BITWISE_LEN, uint32(len(bits))),
+		value(unix.NFTA_BITWISE_MASK, bits),
+		value(unix.NFTA_BITWISE_XOR, make([]byte, len(bits))),
+		op,
+	}}
+}
+
+func equal(want []byte) expression { return compare(unix.NFT_CMP_EQ, want) }
+
+func compare(op uint32, want []byte) expression {
+	return expression{"cmp", []attr{
+		number(unix.NFTA_CMP_SREG, 1),
+		number(unix.NFTA_CMP_OP, op),
+		value(unix.NFTA_CMP_DATA, want),
+	}}
+}
+
+func verdict(accept bool) expression {
+	code := uint32(nfDrop)
+	if accept {
+		code = nfAccept
+	}
+	kind := attr{typ: unix.NFTA_DATA_VERDICT, nest: []attr{number(unix.NFTA_VERDICT_CODE, code)}}
+	return expression{"immediate", []attr{
+		number(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT),
+		{typ: unix.NFTA_IMMEDIATE_DATA, nest: []attr{kind}},
+	}}
+}
+
+func number(typ uint16, v uint32) attr {
+	return attr{typ: typ, data: binary.BigEndian.AppendUint32(nil, v)}
+}
+
+// value is struct nft_data's: bytes as they stand in a register.
+func value(typ uint16, b []byte) attr {
+	return attr{typ: typ, nest: []attr{{typ: unix.NFTA_DATA_VALUE, data: b}}}
+}
+
+// expression writes what stands in one element of a rule's list.
+func (e *encoder) expression(x expression) {
+	e.str(unix.NFTA_EXPR_NAME, x.name)
+	e.nest(unix.NFTA_EXPR_DATA, func() { e.tree(x.attrs) })
+}
+
+func (e *encoder) tree(attrs []attr) {
+	for _, a := range attrs {
+		switch {
+		case a.listed:
+		case a.nest != nil:
+			e.nest(a.typ, func() { e.tree(a.nest) })
+		default:
+			e.attr(a.typ, a.data)
+		}
+	}
+}
+
+var errOther = errors.New("another expression")
+
+// sameExpressions compares what the kernel lists of one rule. It lists
+// attributes in its own order and without flags, so bytes will not do.
+func sameExpressions(live []byte, want []expression) bool {
+	i := 0
+	err := attributes(live, func(_ uint16, elem []byte) error {
+		if i >= len(want) || !sameExpression(elem, want[i]) {
+			return errOther
+		}
+		i++
+		return nil
+	})
+	return err == nil && i == len(want)
+}
+
+func sameExpression(elem []byte, want expression) bool {
+	return cString(attribute(elem, unix.NFTA_EXPR_NAME)) == want.name &&
+		sameAttributes(attribute(elem, unix.NFTA_EXPR_DATA), want.attrs)
+}
+
+// sameAttributes is strict: an attribute that we do not know may mean that the
+// expression does something else.
+func sameAttributes(live []byte, want []attr) bool {
+	seen := make([]bool, len(want))
+	err := attributes(live, func(typ uint16, data []byte) error {
+		for i, w := range want {
+			if w.typ == typ && w.same(data) {
+				seen[i] = true
+				return nil
+			}
+		}
+		return errOther
+	})
+	for i, w := range want {
+		if !seen[i] && !w.listed {
+			return false
+		}
+	}
+	return err == nil
+}
+
+func (a attr) same(live []byte) bool {
+	if a.nest != nil {
+		return sameAttributes(live, a.nest)
+	}
+	return bytes.Equal(live, a.data)
+}
