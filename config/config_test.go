@@ -48,7 +48,12 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		"unknown key":       {"hostname = \"a\"\nhostnme = \"b\"\n", []string{"rouse.toml:2: hostnme: no such key", "did you mean hostname?"}},
 		"unknown nested":    {"[quiesce]\n\ntimeot = \"1s\"\n", []string{"rouse.toml:3: quiesce.timeot: no such key", "timeout"}},
-		"unknown in list":   {"[[service]]\nname = \"a\"\nexec = [\"/a\"]\n[[service]]\nname = \"b\"\nexec = [\"/b\"]\nuzer = \"x\"\n", []string{"rouse.toml:7: service.uzer", "did you mean user?"}},
+		"unknown in list":   {"[[service]]\nname = \"a\"\nexec = [\"/a\"]\n[[service]]\nname = \"b\"\nexec = [\"/b\"]\nuzer = \"x\"\n", []string{"rouse.toml:7: service[1].uzer", "did you mean user?"}},
+		"single brackets":   {"\n[service]\nname = \"a\"\n", []string{"rouse.toml:2: service: ", "double brackets"}},
+		"upper case":        {"HOSTNAME = \"a\"\n", []string{"rouse.toml:1: HOSTNAME: no such key", "did you mean hostname?"}},
+		"all at once":       {"hostname = 1\n[quiesce]\ntimeot = \"1s\"\ntimeout = 5\n", []string{"rouse.toml:1: hostname", "rouse.toml:3: quiesce.timeot", "rouse.toml:4: quiesce.timeout: \"5\" is not a duration"}},
+		"inline hook":       {"[[service]]\nname = \"a\"\nexec = [\"/a\"]\nafter-restore = [\n  { exec = [\"/b\"] },\n  { exec = [\"b\"] },\n]\n", []string{"rouse.toml:6: service[0].after-restore[1].exec", "absolute"}},
+		"float":             {"[control]\nvsock = 1.5\n", []string{"rouse.toml:2: control.vsock: a float is of no use here"}},
 		"syntax":            {"hostname = \"a\n", []string{"rouse.toml:1"}},
 		"type":              {"hostname = 3\n", []string{"rouse.toml:1", "hostname"}},
 		"bad address":       {"[[interface]]\naddresses = [\"10.0.2.300/24\"]\n", []string{"rouse.toml:2", "10.0.2.300"}},

@@ -111,7 +111,7 @@ func override(c *Config, setting string) error {
 }
 
 const (
-	noSuchKey = "no such key"
+	noSuchKey = "no such key" // as Decode has it
 	isList    = "a list of tables cannot be set"
 )
 
@@ -128,11 +128,8 @@ func set(c *Config, key, value string) (problem string) {
 		return isList
 	}
 	try := *c
-	for _, e := range doc.Decode(&try) {
-		if e.Unknown {
-			return noSuchKey
-		}
-		return e.Problem
+	if errs := doc.Decode(&try); len(errs) > 0 {
+		return errs[0].Problem
 	}
 	*c = try
 	return ""

@@ -95,6 +95,10 @@ func (d *decoder) integer(v *Value, to reflect.Value) {
 }
 
 func (d *decoder) slice(v *Value, to reflect.Value) {
+	if v.Kind == Table && to.Type().Elem().Kind() == reflect.Struct {
+		d.fail(v.Position, "a table where a list of tables belongs: write its header in double brackets")
+		return
+	}
 	if !d.is(v, Array) {
 		return
 	}
