@@ -13,15 +13,14 @@ import (
 )
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Println("plaininit:", err)
-	}
+	fmt.Println("plaininit:", run())
 	if err := rootfs.PowerOff(""); err != nil {
 		fmt.Println("plaininit:", err)
 	}
 	select {}
 }
 
+// run returns when the program has ended, or why it did not start.
 func run() error {
 	if err := rootfs.OpenConsole(); err != nil {
 		return err

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"log"
+	"time"
 
 	"rouse/genid/sysgenid"
 )
@@ -32,7 +33,9 @@ func watch(s *server, device string, mute bool) error {
 				err = c.Ack(generation)
 			}
 			if err != nil {
+				// The gate stays shut meanwhile; a moment later it may work.
 				log.Printf("generation %d: %v", generation, err)
+				time.Sleep(100 * time.Millisecond)
 			}
 		}
 	}()
