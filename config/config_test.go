@@ -152,6 +152,19 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+func TestIsMAC(t *testing.T) {
+	tests := map[string]bool{
+		"52:54:00:12:34:56": true, "52-54-00-Ab-cD-eF": true,
+		"52:54:00:12:34-56": false, "52:54:00:12:34:5": false, "52:54:00:12:34:5g": false, "525400123456": false,
+		"5254.0012.3456": false, "52:54:00:12:34:56:78:9a": false, "52 54 00 12 34 56": false, "525540051253456ff": false,
+	}
+	for text, want := range tests {
+		if got := isMAC(text); got != want {
+			t.Errorf("isMAC(%q) = %v", text, got)
+		}
+	}
+}
+
 // The manual names every key, and no other.
 func TestManualIsComplete(t *testing.T) {
 	text, err := os.ReadFile("../docs/configuration.md")
