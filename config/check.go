@@ -83,7 +83,8 @@ func check(cfg *Config) []problem {
 }
 
 func (c *checker) hostname(name string) {
-	if len(name) > 63 || strings.ContainsAny(name, " \t/_.") || strings.HasPrefix(name, "-") {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+	if len(name) > 63 || strings.Trim(name, allowed) != "" || strings.HasPrefix(name, "-") {
 		c.add("hostname", "use up to 63 letters, digits and hyphens", "%q is not a host name", name)
 	}
 }

@@ -104,7 +104,9 @@ func TestOverrides(t *testing.T) {
 		"list":      {"service.name=x", nil, nil, "cannot be set"},
 		"bad":       {"control.vsock=many", nil, nil, "control.vsock"},
 		"injection": {"hostname=a\nadjust.late=release", nil, nil, "host name"},
-		"choice":    {"adjust.late=never", nil, nil, `"never" is not allowed`},
+		"two keys":  {"hostname='a'\n[adjust]\nlate='release'", nil, nil, "host name"},
+		"quoted":    {"'service'=[]", nil, nil, "cannot be set"},
+		"choice":    {"adjust.late=never", nil, nil, `kernel command line: rouse.adjust.late: "never" is not allowed`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

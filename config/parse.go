@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,7 +62,11 @@ func Parse(file string, text []byte, overrides []string) (Config, error) {
 		c.Services[i].serviceDefaults()
 	}
 	for _, p := range check(&c) {
-		errs = append(errs, &Error{File: file, Line: line(doc, p.key), Key: p.key, Problem: p.problem, Cure: p.cure})
+		e := &Error{File: file, Line: line(doc, p.key), Key: p.key, Problem: p.problem, Cure: p.cure}
+		if overridden(overrides, p.key) {
+			e.File, e.Line, e.Key = commandLine, 0, "rouse."+p.key
+		}
+		errs = append(errs, e)
 	}
 	return c, errors.Join(errs...)
 }
@@ -91,13 +96,19 @@ func line(doc *toml.Value, key string) int {
 	return 0
 }
 
+// commandLine stands for the file in errors about overrides.
+const commandLine = "kernel command line"
+
+func overridden(overrides []string, key string) bool {
+	return slices.ContainsFunc(overrides, func(o string) bool { return strings.HasPrefix(o, key+"=") })
+}
+
 // override sets one key from the kernel command line. A value that is no TOML value is a string, so
 // that nobody has to quote inside a boot loader's configuration.
 func override(c *Config, setting string) error {
-	const file = "kernel command line"
 	key, value, ok := strings.Cut(setting, "=")
 	if !ok || key == "" {
-		return &Error{File: file, Key: "rouse." + setting, Problem: "no value", Cure: "write rouse.KEY=VALUE"}
+		return &Error{File: commandLine, Key: "rouse." + setting, Problem: "no value", Cure: "write rouse.KEY=VALUE"}
 	}
 	problem := set(c, key, value)
 	if problem != "" && problem != noSuchKey && problem != isList {
@@ -106,7 +117,7 @@ func override(c *Config, setting string) error {
 	if problem == "" {
 		return nil
 	}
-	return &Error{File: file, Key: "rouse." + key, Problem: problem,
+	return &Error{File: commandLine, Key: "rouse." + key, Problem: problem,
 		Cure: "settable here are hostname and the keys of the tables gate, sysgenid, quiesce, adjust and control"}
 }
 
