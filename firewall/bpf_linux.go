@@ -1,9 +1,9 @@
 package firewall
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"unsafe"
 
@@ -132,12 +132,30 @@ func bpfError(err error) error {
 
 // interfaceIndex is 0 for an interface that is not there: its exceptions match
 // nothing then.
+//
+// It is asked of rtnetlink: the ioctl for it would have the kernel run modprobe
+// for a name that it does not know (dev_load, net/core/dev_ioctl.c).
 func interfaceIndex(name string) int {
-	ifi, err := net.InterfaceByName(name)
+	sock, err := openNetlink(unix.NETLINK_ROUTE)
 	if err != nil {
 		return 0
 	}
-	return ifi.Index
+	defer sock.Close()
+	e := &encoder{}
+	e.message(unix.RTM_GETLINK, unix.NLM_F_REQUEST, sock.nextSeq(), make([]byte, unix.SizeofIfInfomsg))
+	e.str(unix.IFLA_IFNAME, name)
+	index := 0
+	err = sock.ask(e, func(m message) error {
+		if m.typ == unix.RTM_NEWLINK && len(m.data) >= unix.SizeofIfInfomsg &&
+			cString(attribute(m.data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME)) == name { // else an alternative name
+			index = int(int32(binary.NativeEndian.Uint32(m.data[4:])))
+		}
+		return nil
+	})
+	if err != nil {
+		return 0
+	}
+	return index
 }
 
 // loadTries: the verifier gives up with EAGAIN if a signal is pending (bpf_check,

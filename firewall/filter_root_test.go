@@ -115,3 +115,28 @@ func testRun(t *testing.T, h *host, fd int, packet []byte) uint32 {
 	})
 	return attr.result
 }
+
+func TestInterfaceIndex(t *testing.T) {
+	hosts := newHosts(t, 2)
+	wire(t, hosts[0], hosts[1], 1)
+	hosts[0].must(t, func() error {
+		all, err := net.Interfaces()
+		if err != nil {
+			return err
+		}
+		if len(all) < 2 {
+			t.Errorf("only %d interfaces", len(all))
+		}
+		for _, i := range all {
+			if got := interfaceIndex(i.Name); got != i.Index {
+				t.Errorf("%s has index %d, want %d", i.Name, got, i.Index)
+			}
+		}
+		for _, none := range []string{"", "none", "a-name-that-is-too-long", "to-b\x00x"} {
+			if got := interfaceIndex(none); got != 0 {
+				t.Errorf("%q has index %d", none, got)
+			}
+		}
+		return nil
+	})
+}
