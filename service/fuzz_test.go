@@ -1,6 +1,8 @@
 package service
 
 import (
+	"net"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -59,6 +61,7 @@ func FuzzEventOn(f *testing.F) {
 func FuzzParseTarget(f *testing.F) {
 	f.Add("http://127.0.0.1:8080/ready?x=1")
 	f.Add("unix:/run/x.sock:/freeze")
+	f.Add("http://[::1]?x=%20")
 	f.Fuzz(func(t *testing.T, s string) {
 		target, err := parseTarget(s)
 		if err != nil {
@@ -67,6 +70,18 @@ func FuzzParseTarget(f *testing.F) {
 		// Nothing that a configuration holds may become a second header or request.
 		if got := strings.Count(target.request("GET"), "\n"); got != 6 {
 			t.Errorf("%d lines in %q", got, target.request("GET"))
+		}
+		if target.network == "unix" {
+			return
+		}
+		// The standard library reads the same out of it.
+		u, err := url.Parse(s)
+		if err != nil || u.Scheme != "http" || u.User != nil || u.Fragment != "" || u.Host != target.host || u.RequestURI() != target.path {
+			t.Fatalf("%q: %+v, by net/url %+v, %v", s, target, u, err)
+		}
+		host, port, err := net.SplitHostPort(target.address)
+		if err != nil || host != u.Hostname() || u.Port() != "" && port != u.Port() {
+			t.Errorf("%q: address %q", s, target.address)
 		}
 	})
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +25,7 @@ const (
 
 // do sends one request and returns the answer's status and the beginning of its body.
 func (t target) do(ctx context.Context, method string) (int, []byte, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, t.network, t.address)
+	conn, err := t.dial(ctx)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -52,6 +53,86 @@ func (t target) do(ctx context.Context, method string) (int, []byte, error) {
 	}
 	body, _ := io.ReadAll(r)
 	return code, body, nil
+}
+
+// dial connects to the first address that answers. Of errors the first address's tells most.
+func (t target) dial(ctx context.Context) (*os.File, error) {
+	if t.network == "unix" {
+		return t.connect(ctx, unix.AF_UNIX, &unix.SockaddrUnix{Name: t.address})
+	}
+	colon := strings.LastIndexByte(t.address, ':')
+	port, err := strconv.Atoi(t.address[colon+1:])
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := addressesOf(t.address[:colon])
+	if err != nil {
+		return nil, err
+	}
+	var first error
+	for _, a := range addresses {
+		family, sockaddr := socketAddress(a, port)
+		conn, err := t.connect(ctx, family, sockaddr)
+		if err == nil {
+			return conn, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+func socketAddress(a netip.Addr, port int) (family int, sockaddr unix.Sockaddr) {
+	a = a.Unmap()
+	if a.Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: a.As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: port, Addr: a.As16()}
+}
+
+// connect waits by the runtime's poller until the connection stands, fails or ctx ends.
+func (t target) connect(ctx context.Context, family int, a unix.Sockaddr) (*os.File, error) {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	err = unix.Connect(fd, a)
+	conn := os.NewFile(uintptr(fd), t.address)
+	if err == unix.EINPROGRESS || err == unix.EINTR {
+		err = awaitConnected(ctx, conn)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("connect %s: %w", t.address, err)
+	}
+	return conn, nil
+}
+
+func awaitConnected(ctx context.Context, conn *os.File) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	// The runtime's poller waits; the function only says whether it is over yet.
+	err = raw.Write(func(fd uintptr) bool {
+		fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		if n, err := unix.Poll(fds[:], 0); n == 0 || err == unix.EINTR {
+			return false
+		}
+		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if failed = err; err == nil && errno != 0 {
+			failed = unix.Errno(errno)
+		}
+		return true
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return errors.Join(err, failed)
 }
 
 // expect2xx makes an error of an answer that is not a success.
