@@ -8,7 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"slices"
+	"sort"
 	"strings"
 )
 
@@ -102,7 +102,7 @@ func ReadTables(fsys fs.FS) ([]Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(tables, compare)
+	sort.SliceStable(tables, func(a, b int) bool { return compare(tables[a], tables[b]) < 0 })
 	return tables, nil
 }
 

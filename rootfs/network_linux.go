@@ -2,11 +2,11 @@ package rootfs
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -105,7 +105,7 @@ func waitLink(c *rtnl.Conn, i Interface, timeout time.Duration) (rtnl.Link, erro
 		if err != nil {
 			return rtnl.Link{}, err
 		}
-		slices.SortFunc(links, func(a, b rtnl.Link) int { return cmp.Compare(a.Index, b.Index) })
+		sort.Slice(links, func(a, b int) bool { return links[a].Index < links[b].Index })
 		if n := i.pick(links); n >= 0 {
 			return links[n], nil
 		}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -418,7 +418,7 @@ func (s *Server) Outdated() []Watcher {
 
 func (s *Server) list(keep func(*handle) bool) []Watcher {
 	list := s.core.watchers(keep)
-	slices.SortFunc(list, func(a, b Watcher) int { return int(a.ID) - int(b.ID) })
+	sort.Slice(list, func(a, b int) bool { return list[a].ID < list[b].ID })
 	for i := range list {
 		if w := &list[i]; w.Comm == "" && w.PID != 0 {
 			w.PID, w.Comm = s.who(uint32(w.PID))
