@@ -55,6 +55,8 @@ func Open() (*Lab, error) {
 		{"build", "-o", l.Binary("init"), "./init"},
 		{"build", "-o", l.Binary("webserver"), "./examples/webserver"},
 		{"test", "-c", "-tags", "root", "-o", l.Binary("sysgenid.test"), "./genid/sysgenid"},
+		{"test", "-c", "-tags", "root", "-o", l.Binary("sockdiag.test"), "./quiesce/sockdiag"},
+		{"test", "-c", "-tags", "root", "-o", l.Binary("service.test"), "./service"},
 	} {
 		if err := l.goTool(args...); err != nil {
 			l.Close()
@@ -90,12 +92,16 @@ func (l *Lab) Kernel(t testing.TB, series string) string {
 	return dir
 }
 
+// testModules are what tests that run inside a guest want besides rouse's own modules: the hosts and
+// links that they make. A guest loads them if its configuration names them.
+var testModules = []string{"veth", "dummy", "bridge", "sch_netem", "sch_fq", "sch_tbf", "vsock_loopback"}
+
 // Image builds an image folder: rouse as init, a configuration, and programs by their path in the guest.
 func (l *Lab) Image(t testing.TB, series, configuration string, programs map[string]string) string {
 	t.Helper()
 	kernel, dir := l.Kernel(t, series), t.TempDir()
 	spec := image.Spec{Init: l.Binary("init"), Config: []byte(configuration), ModulesDir: filepath.Join(kernel, "modules"),
-		Optional: config.GuestModules(), Compress: "none"}
+		Optional: append(config.GuestModules(), testModules...), Compress: "none"}
 	for path, source := range programs {
 		spec.Files = append(spec.Files, image.File{Path: path, Source: source, Mode: 0o755})
 	}
