@@ -216,8 +216,9 @@ func getFSInfo(_ context.Context, _ *Server, args json.RawMessage) (any, error) 
 			info.Total = st.Blocks * uint64(st.Bsize)
 			info.Used = (st.Blocks - st.Bfree) * uint64(st.Bsize)
 		}
-		if path, err := filepath.EvalSymlinks("/sys/dev/block/" + m.device); err == nil {
-			info.Disk = append(info.Disk, diskOf(path))
+		const devices = "/sys/dev/block"
+		if link, err := os.Readlink(filepath.Join(devices, m.device)); err == nil {
+			info.Disk = append(info.Disk, diskOf(filepath.Join(devices, link)))
 		}
 		all = append(all, info)
 	}

@@ -128,7 +128,7 @@ func parseMAC(text string) ([]byte, error) {
 	if text == "" {
 		return nil, nil
 	}
-	b, err := hex.DecodeString(strings.NewReplacer(":", "", "-", "").Replace(text))
+	b, err := hex.DecodeString(strings.ReplaceAll(strings.ReplaceAll(text, ":", ""), "-", ""))
 	if err != nil || len(b) != 6 || len(text) != 17 || strings.Count(text, ":") != 5 && strings.Count(text, "-") != 5 {
 		return nil, fmt.Errorf("%q is no MAC", text)
 	}

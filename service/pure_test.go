@@ -314,7 +314,7 @@ func TestBasicFilterJumps(t *testing.T) {
 func TestServiceOfPath(t *testing.T) {
 	for path, want := range map[string]string{
 		"/x/services/web": "web", "/x/services/web/sub": "web", "/x/services": "", "/x/other": "", "/": "", "": "",
-		"/x/services/..y": "..y",
+		"/x/services/..y": "..y", "/x/services/../y": "",
 	} {
 		if got := serviceOfPath("/x/services", path); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)

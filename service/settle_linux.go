@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"os"
-	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -303,12 +303,10 @@ func (l *looker) unfrozen(service, path string) []Task {
 
 // serviceOfPath finds the service whose cgroup holds path, as /proc/PID/cgroup prints it.
 func serviceOfPath(base, path string) string {
-	rest, err := filepath.Rel(base, path)
-	if err != nil || rest == "." || rest == ".." || len(rest) > 2 && rest[:3] == "../" {
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(base, "/")+"/")
+	name, _, _ := strings.Cut(rest, "/")
+	if !ok || name == ".." { // above the root of our cgroup namespace
 		return ""
 	}
-	if i := bytes.IndexByte([]byte(rest), '/'); i >= 0 {
-		rest = rest[:i]
-	}
-	return rest
+	return name
 }
