@@ -36,6 +36,7 @@ type tale struct {
 
 func (s *Sources) newTale(name string, counting bool) *tale {
 	t := &tale{s: s}
+	s.prompt = true
 	if counting {
 		s.all.members = append(s.all.members, member{name: name, format: func(v reading) string {
 			if v[0] == 0 {

@@ -61,6 +61,7 @@ func (s *Sources) addClock(path string) error {
 		return last // torn: nothing is known that was not before
 	}})
 	if page.notifies() {
+		s.prompt = true
 		s.follow(f, s.drainClock)
 		return nil
 	}

@@ -56,6 +56,7 @@ type Sources struct {
 
 	page   *Page
 	native *nativeCounter
+	prompt bool
 
 	mu  sync.Mutex // guards the agreement; a bump of the native device is made while it is held
 	all agreement
@@ -128,6 +129,10 @@ func (s *Sources) ID() string {
 // Events says that a look at ID is worth it now. It holds at most one hint, is never closed, and may
 // say so for nothing.
 func (s *Sources) Events() <-chan struct{} { return s.events }
+
+// Prompt says that Events tells of a clone by itself, within what the kernel needs to notice it. Without
+// it, only looking finds out: then the time between two looks is how late a clone is noticed.
+func (s *Sources) Prompt() bool { return s.prompt }
 
 // Names are the sources in use.
 func (s *Sources) Names() []string { return s.names }

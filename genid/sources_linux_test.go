@@ -116,6 +116,25 @@ func TestVMClock(t *testing.T) {
 	expect(t, s, "vmclock:43")
 }
 
+// A device that notifies is awaited too; the notification is only a hint.
+func TestVMClockNotifies(t *testing.T) {
+	h := newHypervisor(t, clockHasCounter|clockHasNotifier)
+	s := open(t, Options{VMClock: h.path}) // a plain file, which cannot be awaited: no harm
+	if !s.Prompt() {
+		t.Error("a device that notifies is not prompt")
+	}
+	expect(t, s, "vmclock:0")
+	h.clone(1)
+	if s.drainClock(-1) {
+		t.Error("a notification ended the wait for the next one")
+	}
+	<-s.Events()
+	expect(t, s, "vmclock:1")
+	if open(t, Options{VMClock: newHypervisor(t, clockHasCounter).path}).Prompt() {
+		t.Error("a device that does not notify is prompt")
+	}
+}
+
 func TestVMClockUnusable(t *testing.T) {
 	tests := map[string]struct {
 		change func(*hypervisor)

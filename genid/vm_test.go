@@ -149,15 +149,14 @@ func entropy(r quiesce.Report) string {
 func TestNoticed(t *testing.T) {
 	for _, series := range vmtest.Kernels {
 		t.Run(series, func(t *testing.T) {
-			for _, vm := range plainClones(t, series, "quiet", "watch", changeLine, 1) {
-				settle := time.After(3 * time.Second) // for second tellers, such as the kernel's log
-				<-settle
+			for _, vm := range plainClones(t, series, "quiet", "watch", settledLine, 1) {
 				text := vmtest.Console(vm)
 				changes := changeLine.FindAllStringSubmatch(text, -1)
 				if len(changes) != 1 {
-					t.Errorf("%d changes for one clone:\n%s", len(changes), text)
+					t.Fatalf("%d changes for one clone:\n%s", len(changes), text)
 				}
-				t.Logf("noticed within %s us of the last look before; hints at (us): %v", changes[0][1], eventLine.FindAllString(text, -1))
+				t.Logf("noticed %s us after the last look before the snapshot, looks before came every %s us; hints (us later): %v",
+					changes[0][1], changes[0][3], eventLine.FindAllString(text, -1))
 			}
 		})
 	}
@@ -181,9 +180,11 @@ func TestIdleCost(t *testing.T) {
 
 var (
 	drawLine   = regexp.MustCompile(`draw (\d+) ([0-9a-f]{64})\r?\n`)
-	changeLine = regexp.MustCompile(`change (\d+) (\S+)\r?\n`)
-	eventLine  = regexp.MustCompile(`event \d+`)
-	idleLine   = regexp.MustCompile(`idle seconds=.*`)
+	changeLine = regexp.MustCompile(`change (\d+) (\S+), mean (\d+)\r?\n`)
+	// settledLine comes 2000 looks after a change, when every other source has told of the clone too.
+	settledLine = regexp.MustCompile(`settled\r?\n`)
+	eventLine   = regexp.MustCompile(`event \d+`)
+	idleLine    = regexp.MustCompile(`idle seconds=.*`)
 )
 
 // draws are the complete draws in a text by their number.

@@ -48,7 +48,8 @@ func draw() {
 func watch() {
 	s := genid.OpenSources(withLog())
 	fmt.Printf("watch %v %q\n", s.Names(), s.ID())
-	last, same, changed := s.ID(), time.Now(), time.Now()
+	last, same, changed := s.ID(), time.Now(), time.Time{}
+	began, looks := same, 0
 	for tick := time.NewTicker(time.Millisecond); ; {
 		select {
 		case <-tick.C:
@@ -57,8 +58,11 @@ func watch() {
 		}
 		id, now := s.ID(), time.Now()
 		if id != last {
-			fmt.Printf("change %d %s\n", now.Sub(same).Microseconds(), id)
-			last, changed = id, now
+			fmt.Printf("change %d %s, mean %d\n", now.Sub(same).Microseconds(), id, same.Sub(began).Microseconds()/int64(max(looks, 1)))
+			last, changed, looks = id, now, 0
+		}
+		if looks++; looks == 2000 && !changed.IsZero() {
+			fmt.Println("settled")
 		}
 		same = now
 	}
