@@ -35,11 +35,11 @@ const hookDir = "/etc/rouse/hooks.d"
 
 // guest is everything that PID 1 holds.
 type guest struct {
-	log    *logger
-	cfg    config.Config
-	page   *genid.Page // nil where the machine has no VMGenID
-	pool   *genid.Pool
-	device device
+	log     *logger
+	cfg     config.Config
+	sources *genid.Sources
+	pool    *genid.Pool
+	device  device
 	// deviceMode is how the device is served: a mode of package sysgenid, or "native".
 	deviceMode string
 	gate       *firewall.Gate // nil where the kernel has no mechanism
@@ -212,12 +212,7 @@ func (g *guest) equip() error {
 	if g.pool, err = genid.OpenPool("/dev/urandom"); err != nil {
 		return err
 	}
-	// Not fatal: hypervisors without VMGenID announce a resume through the control channel.
-	if g.page, err = genid.OpenPage(os.DirFS("/sys/firmware/acpi/tables"), "/dev/mem"); err != nil {
-		g.problems.add("VMGenID: %v; a clone is noticed only when the host says so (rouse-resumed)", err)
-	} else {
-		g.log.printf("VMGenID %s at %#x by %s in %s", g.page.ID(), g.page.Device.Address, g.page.Device.Path, g.page.Device.Table)
-	}
+	g.openSources()
 	if g.gate, g.gateErr = firewall.New(g.gateOptions()); g.gateErr != nil {
 		g.problems.add("gate: %v; no quiesce is possible, and a clone cannot be kept from speaking", g.gateErr)
 	}
@@ -235,6 +230,22 @@ func (g *guest) equip() error {
 	g.services, err = service.New(service.Options{CgroupRoot: cgroupRoot, Reaper: g.reaper,
 		Log: g.log.printf, Output: g.log.output, HookDir: hookDir}, specs(g.cfg.Services))
 	return err
+}
+
+// openSources looks for what tells of a new generation. Not fatal: hypervisors without any announce a
+// resume through the control channel. It comes before the device is served, which is no source.
+func (g *guest) openSources() {
+	o := genid.MachineOptions()
+	o.Native = g.cfg.Sysgenid.Path
+	o.Log = g.problems.add
+	g.sources = genid.OpenSources(o)
+	if g.sources.Primary() == "" {
+		g.problems.add("no source of generations: a clone is noticed only when the host says so (rouse-resumed)")
+	}
+	g.log.printf("generation %q by %v", g.sources.ID(), g.sources.Names())
+	if p := g.sources.Page(); p != nil {
+		g.log.printf("VMGenID at %#x by %s in %s", p.Device.Address, p.Device.Path, p.Device.Table)
+	}
 }
 
 // device is what init needs of the generation device: ours, or a kernel driver's.

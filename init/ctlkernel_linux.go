@@ -189,7 +189,7 @@ func ctlVMGenID(args []string, out io.Writer) error {
 		fmt.Fprintf(out, "%#x\n", device.Address)
 		return nil
 	}
-	page, err := genid.OpenPage(os.DirFS("/sys/firmware/acpi/tables"), "/dev/mem")
+	page, err := genid.FindPage(genid.MachineOptions())
 	if err != nil {
 		return err
 	}

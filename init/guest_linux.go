@@ -73,8 +73,8 @@ func (h hostView) Status() control.Status {
 		Source: "host", SysGenID: g.deviceMode, Outdated: len(g.device.Outdated()), Version: version,
 		UptimeMS: time.Since(g.log.began).Milliseconds(), Problems: g.problems.all(),
 	}
-	if g.page != nil {
-		s.VMGenID, s.Source = g.page.ID(), "vmgenid"
+	if name := g.sources.Primary(); name != "" {
+		s.VMGenID, s.Source = g.sources.ID(), name
 	}
 	if g.gate != nil {
 		state, err := g.gate.State()

@@ -229,18 +229,17 @@ func (p filesystemPart) Freeze(context.Context) (int, error) {
 
 func (p filesystemPart) Thaw(context.Context) error { return nil }
 
-// generationPart is the VMGenID page and the device.
+// generationPart is the sources and the device.
 type generationPart struct{ g *guest }
 
-func (p generationPart) ID() string {
-	if p.g.page == nil {
-		return ""
-	}
-	return p.g.page.ID()
+func (p generationPart) ID() string              { return p.g.sources.ID() }
+func (p generationPart) Events() <-chan struct{} { return p.g.sources.Events() }
+
+func (p generationPart) Bump() (uint32, error) {
+	return p.g.sources.Bump(func() (uint32, error) { return p.g.device.Bump(0) })
 }
 
-func (p generationPart) Bump() (uint32, error) { return p.g.device.Bump(0) }
-func (p generationPart) Counter() uint32       { return p.g.device.Generation() }
+func (p generationPart) Counter() uint32 { return p.g.device.Generation() }
 
 func (p generationPart) Wait(ctx context.Context) error { return p.g.device.Wait(ctx) }
 

@@ -147,6 +147,8 @@ func (f *fake) RestartOwners(_ context.Context, late []Watcher) error {
 	return err
 }
 
+func (f *fake) Events() <-chan struct{} { return nil }
+
 func (f *fake) ID() string { f.mu.Lock(); defer f.mu.Unlock(); return f.id }
 
 func (f *fake) Bump() (uint32, error) {

@@ -252,6 +252,8 @@ func (m *Machine) watch(ctx context.Context) {
 			return
 		case <-changed:
 			timer.Stop()
+		case <-m.parts.Generation.Events():
+			timer.Stop()
 		case <-timer.C:
 		}
 	}

@@ -100,6 +100,8 @@ type Generation interface {
 	// ID is what the sources say this machine is, as text; "" if no source is available. It is called
 	// every millisecond while quiesced, so it must be a few loads from memory.
 	ID() string
+	// Events says that a look at ID is worth it now; nil if nothing will ever say so.
+	Events() <-chan struct{}
 	// Bump raises the counter and wakes every watcher.
 	Bump() (uint32, error)
 	Counter() uint32
