@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # functions are cut to a hash (20 KB), slices of a size that is not known are made on the heap, and nothing is
 # freed ahead of the collector (20 KB); the collector is that of Go 1.25, which takes longer on large heaps
 # and is 45 KB smaller. None of this changes what a program means.
-SMALL   := -trimpath -gcflags='all=-l -d=maxshapelen=80,variablemakethreshold=0,freeappend=0' -ldflags '$(LDFLAGS) -funcalign=1'
+SMALL   := -trimpath -gcflags='all=-l -d=maxshapelen=80,variablemakethreshold=0,freeappend=0'
 export CGO_ENABLED := 0
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
@@ -28,10 +28,10 @@ build: setup build-init ## build out/init (guest, static) and out/rouse (host)
 	go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/rouse ./cmd/rouse
 
 build-init:
-	GOEXPERIMENT=nogreenteagc go build $(SMALL) -o $(OUT)/init ./init
+	GOEXPERIMENT=nogreenteagc go build $(SMALL) -ldflags '$(LDFLAGS) -funcalign=1' -o $(OUT)/init ./init
 
 build-arm64: setup ## build out/arm64/init
-	GOARCH=arm64 go build -trimpath -gcflags=all=-l -ldflags '$(LDFLAGS)' -o $(OUT)/arm64/init ./init
+	GOARCH=arm64 GOEXPERIMENT=nogreenteagc go build $(SMALL) -ldflags '$(LDFLAGS)' -o $(OUT)/arm64/init ./init
 
 demo: build kernels ## bake a web server and clone it, unsafely and safely; KERNEL=6.12 for the newer kernel
 	go build -trimpath -o $(OUT)/webserver ./examples/webserver
@@ -49,7 +49,7 @@ test-root: build ## tests that need root, each in namespaces of its own
 	go test -tags root -count=1 ./acpi/... ./firewall/... ./genid/... ./quiesce/... ./rootfs/... ./service/... ./control/...
 
 test-vm: build kernels ## tests in QEMU guests, one package after the other
-	go test -tags vm -count=1 -p 1 -timeout 40m ./internal/vmtest ./vmm ./rootfs/image
+	go test -tags vm -count=1 -p 1 -timeout 40m ./internal/vmtest ./vmm ./rootfs/image ./genid
 
 check: setup build-arm64 ## gofmt, vet, staticcheck, all for every build tag
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these'; exit 1; }

@@ -2,11 +2,12 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"time"
+
+	"rouse/internal/json"
 )
 
 // command is one row of the table.
@@ -184,7 +185,7 @@ func decodeArgs(args json.RawMessage, v any) error {
 	if len(args) == 0 {
 		return nil
 	}
-	if err := strictDecode(args, v); err != nil {
+	if err := json.UnmarshalStrict(args, v); err != nil {
 		return fmt.Errorf("arguments: %w", err)
 	}
 	return nil

@@ -2,8 +2,9 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+
+	"rouse/internal/json"
 )
 
 // ExecRequest is a program to run. Args are without the program's name; Env, as KEY=value, is all of its environment.

@@ -2,11 +2,12 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+
+	"rouse/internal/json"
 )
 
 // readLimit is what one guest-file-read gives at most; in base64 it stays below MaxLine.

@@ -2,8 +2,9 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"time"
+
+	"rouse/internal/json"
 )
 
 // Guest is what the server drives; the init implements it. Methods are called from several goroutines at

@@ -2,9 +2,10 @@ package control
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+
+	"rouse/internal/json"
 )
 
 // MaxLine is the longest request or answer in bytes, without its newline. Longer requests are refused.
@@ -82,27 +83,13 @@ func parseRequest(line []byte) (request, error) {
 
 func decodeRequest(line []byte) (request, error) {
 	var req request
-	if err := strictDecode(line, &req); err != nil {
+	if err := json.UnmarshalStrict(line, &req); err != nil {
 		return request{}, fmt.Errorf("parse request: %w", err)
 	}
 	if req.Execute == "" {
 		return req, errors.New("parse request: no command in \"execute\"")
 	}
 	return req, nil
-}
-
-// strictDecode refuses unknown members and anything after the value. A misspelt option must not be
-// taken for its default.
-func strictDecode(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err == nil {
-		return errors.New("more than one value in a line")
-	}
-	return nil
 }
 
 // encodeResponse gives the line with its newline, and the sentinel before it if delimited.

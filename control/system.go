@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"rouse/internal/json"
 )
 
 // What the guest agent tells of the system that it runs on. The readers take an fs.FS or bytes; the

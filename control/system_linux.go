@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/json"
 )
 
 func setClock(t time.Time) error {

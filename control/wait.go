@@ -2,9 +2,10 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
+
+	"rouse/internal/json"
 )
 
 // Waiter is a Guest that can be waited for: without it a host that wants to hear READY would have to

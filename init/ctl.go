@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"slices"
@@ -58,27 +57,6 @@ func usage(out io.Writer) {
 	fmt.Fprint(out, "rousectl: the guest command of rouse\n\n")
 	for _, c := range commands() {
 		fmt.Fprintf(out, "  rousectl %s\n        %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
-	}
-}
-
-// newFlags makes the flags of one command; mistakes come back as errors that name the command.
-func newFlags(name string) *flag.FlagSet {
-	f := flag.NewFlagSet("rousectl "+name, flag.ContinueOnError)
-	return f
-}
-
-// parse takes flags before and after the words that are none, so that `gate shut --json` works as
-// `gate --json shut` does, and gives back the words.
-func parse(f *flag.FlagSet, args []string) (words []string, err error) {
-	for {
-		if err := f.Parse(args); err != nil {
-			return nil, err
-		}
-		if f.NArg() == 0 {
-			return words, nil
-		}
-		words = append(words, f.Arg(0))
-		args = f.Args()[1:]
 	}
 }
 

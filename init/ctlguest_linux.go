@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 
 	"rouse/config"
 	"rouse/control"
+	"rouse/internal/json"
 	"rouse/quiesce"
 	"rouse/service"
 )
@@ -53,9 +53,7 @@ func show(out io.Writer, asJSON bool, v any, text func()) error {
 		text()
 		return nil
 	}
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	return json.Write(out, v, true)
 }
 
 func ctlStatus(args []string, out io.Writer) error {

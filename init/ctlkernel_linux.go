@@ -114,7 +114,7 @@ func switchGate(o firewall.Options, word string, force bool) error {
 func ctlSysgenid(args []string, out io.Writer) error {
 	f := newFlags("sysgenid")
 	mode := f.String("mode", "auto", "how to serve: auto, passthrough, pagecache or file")
-	least := f.Uint("least", 0, "bump to at least this generation")
+	least := f.Int("least", 0, "bump to at least this generation")
 	timeout := f.Duration("timeout", 0, "how long to wait for watchers; 0 is for ever")
 	asJSON := f.Bool("json", false, "print JSON")
 	words, err := parse(f, args)

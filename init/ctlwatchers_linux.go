@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/genid/sysgenid"
+	"rouse/internal/json"
 )
 
 // A device that `rousectl sysgenid serve` serves tells its watchers on an abstract unix socket named after
@@ -68,7 +68,7 @@ func answerWatchers(c *os.File, list []sysgenid.Watcher) {
 	if list == nil {
 		list = []sysgenid.Watcher{}
 	}
-	_ = json.NewEncoder(c).Encode(list) // the client has gone
+	_ = json.Write(c, list, false) // the client has gone
 }
 
 // askWatchers prints the watchers of the device at path. That of PID 1 is asked for over its own socket.
@@ -86,8 +86,12 @@ func askWatchers(path string, asJSON bool, out io.Writer) error {
 	if err := unix.Connect(fd, address); err != nil {
 		return fmt.Errorf("watchers of %s: %w; is it served by `rousectl sysgenid serve`? That of PID 1 tells by `rousectl watchers`", path, err)
 	}
+	text, err := io.ReadAll(c)
+	if err != nil {
+		return err
+	}
 	var list []sysgenid.Watcher
-	if err := json.NewDecoder(c).Decode(&list); err != nil {
+	if err := json.Unmarshal(text, &list); err != nil {
 		return fmt.Errorf("watchers of %s: %w", path, err)
 	}
 	return show(out, asJSON, list, func() {

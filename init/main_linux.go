@@ -8,7 +8,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 
@@ -26,9 +25,11 @@ func main() {
 		return
 	}
 	if err := runCommand(os.Args[1:], os.Stdout); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "rousectl:", err)
+		if errors.Is(err, errHelp) {
+			fmt.Println(err)
+			return
 		}
+		fmt.Fprintln(os.Stderr, "rousectl:", err)
 		os.Exit(1)
 	}
 }

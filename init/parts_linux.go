@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 	"rouse/config"
 	"rouse/firewall"
 	"rouse/genid/sysgenid"
+	"rouse/internal/json"
 	"rouse/quiesce"
 	"rouse/quiesce/sockdiag"
 	"rouse/rootfs"

@@ -2,7 +2,8 @@ package quiesce
 
 import (
 	"context"
-	"encoding/json"
+
+	"rouse/internal/json"
 )
 
 // GateState is how much the gate lets through.

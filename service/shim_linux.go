@@ -1,7 +1,6 @@
 package service
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/json"
 )
 
 // What a child must do to itself between fork and exec, beyond what syscall.SysProcAttr offers, is

@@ -56,7 +56,6 @@ func Open() (*Lab, error) {
 		{"build", "-o", l.Binary("webserver"), "./examples/webserver"},
 		{"test", "-c", "-tags", "root", "-o", l.Binary("sysgenid.test"), "./genid/sysgenid"},
 		{"test", "-c", "-tags", "root", "-o", l.Binary("sockdiag.test"), "./quiesce/sockdiag"},
-		{"test", "-c", "-tags", "root", "-o", l.Binary("service.test"), "./service"},
 	} {
 		if err := l.goTool(args...); err != nil {
 			l.Close()
