@@ -320,7 +320,7 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 			g.problems.add("reaper: %v", err)
 		}
 	}()
-	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.log.printf))
+	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.sources.Prompt(), g.log.printf))
 	go g.flow.Run(ctx)
 	go g.guardGate(ctx)
 	g.listen(ctx)
@@ -329,7 +329,7 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 	select {
 	case mode = <-g.end:
 	case s := <-signals:
-		mode = map[os.Signal]string{unix.SIGINT: "reboot", unix.SIGTERM: "reboot"}[s]
+		mode = map[os.Signal]string{unix.SIGINT: "reboot", unix.SIGTERM: "reboot", unix.SIGUSR1: "halt"}[s]
 		g.log.printf("signal %s", s)
 	}
 	stopping, cancel := context.WithTimeout(ctx, time.Minute)

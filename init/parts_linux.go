@@ -34,8 +34,19 @@ func (g *guest) parts() quiesce.Parts {
 	}
 }
 
-func flowOptions(cfg config.Config, log func(string, ...any)) quiesce.Options {
+// slowLook is a quarter of a second: a look wakes PID 1 and costs up to a quarter of a millisecond, so
+// that ten a second would be more than a thousandth of a processor. Where the kernel itself tells of a
+// clone, looking is only for what it might miss.
+func slowLook(prompt bool) time.Duration {
+	if prompt {
+		return time.Second
+	}
+	return 250 * time.Millisecond
+}
+
+func flowOptions(cfg config.Config, prompt bool, log func(string, ...any)) quiesce.Options {
 	return quiesce.Options{
+		SlowLook:       slowLook(prompt),
 		HooksTimeout:   hooksBudget(cfg),
 		DrainTimeout:   time.Duration(cfg.Quiesce.Timeout),
 		SettleTimeout:  time.Duration(cfg.Quiesce.SettleTimeout),

@@ -234,9 +234,11 @@ func (f *fake) since(first string) string {
 	return strings.Join(steps, ", ")
 }
 
+const slowLook = 100 * time.Millisecond
+
 func testOptions() Options {
 	return Options{HooksTimeout: time.Second, DrainTimeout: time.Second, SettleTimeout: time.Second, FreezeTimeout: time.Second,
-		SyncTimeout: time.Second, AdjustTimeout: time.Second, WatcherTimeout: time.Second, Watchdog: time.Minute, Leftovers: Abort, Late: Hold}
+		SyncTimeout: time.Second, AdjustTimeout: time.Second, WatcherTimeout: time.Second, Watchdog: time.Minute, SlowLook: slowLook, Leftovers: Abort, Late: Hold}
 }
 
 // run gives body a running machine on a fake clock, and checks at the end that what is open is safe.

@@ -31,18 +31,18 @@ type Options struct {
 	AdjustTimeout  time.Duration // each step of an adjust that is not a wait
 	WatcherTimeout time.Duration
 	Watchdog       time.Duration
-	Leftovers      Policy
-	Late           Policy
+	// SlowLook is how often the generation is looked at while running, where no event tells of a new one:
+	// idle wakeups against how long a clone of a snapshot that nobody announced runs unguarded.
+	SlowLook  time.Duration
+	Leftovers Policy
+	Late      Policy
 	// Log takes one line of text for people.
 	Log func(format string, args ...any)
 }
 
-// How often the generation is looked at. Quiesced, nothing else runs and a resume is to be noticed at
-// once; while running, idle wakeups cost more than they bring.
-const (
-	fastLook = time.Millisecond
-	slowLook = 100 * time.Millisecond
-)
+// fastLook is how often the generation is looked at around a snapshot: nothing else runs, and a resume
+// is to be noticed at once. While running, Options.SlowLook says how often.
+const fastLook = time.Millisecond
 
 // keptReports is how many reports Reports remembers.
 const keptReports = 16
@@ -266,7 +266,7 @@ func (m *Machine) look() (changed <-chan struct{}, every time.Duration) {
 	defer m.mu.Unlock()
 	every = fastLook
 	if m.state == Running || m.state == Booting || m.state == Held {
-		every = slowLook
+		every = m.o.SlowLook
 	}
 	id := m.parts.Generation.ID()
 	if id == m.known || id == "" {
