@@ -62,9 +62,12 @@ func (f *fake) with(change func()) {
 
 // Steps are judged by the generation they began in: one that comes in the middle is for the next step.
 func (f *fake) Set(to GateState) error {
-	if id := f.ID(); to != GateShut && f.reseeded != id {
-		f.t.Errorf("gate %s in generation %q, but the kernel was reseeded for %q", to, id, f.reseeded)
+	f.mu.Lock()
+	opens := to == GateOpen && f.gate != GateOpen || to == GateHold && f.gate == GateShut
+	if opens && f.reseeded != f.id {
+		f.t.Errorf("gate %s in generation %q, but the kernel was reseeded for %q", to, f.id, f.reseeded)
 	}
+	f.mu.Unlock()
 	if err := f.step("gate " + string(to)); err != nil {
 		return err
 	}
@@ -202,7 +205,7 @@ func (f *fake) Wait(ctx context.Context) error {
 func (f *fake) Reseed(id string, _ []byte) (any, error) {
 	err := f.step("reseed")
 	if err == nil {
-		f.with(func() { f.reseeded = strings.TrimSuffix(id, "host") })
+		f.with(func() { f.reseeded, _, _ = strings.Cut(id, "host") })
 	}
 	return nil, err
 }

@@ -288,8 +288,11 @@ func (m *Machine) newReport(kind string) *Report {
 		VMGenID: m.parts.Generation.ID(), Generation: m.parts.Generation.Counter()}
 }
 
-// phase runs one step within its deadline and writes it into the report.
+// phase runs one step within its deadline and writes it into the report. It looks at the generation
+// first: a copy that was resumed between two steps must not take the next one, least of all one that
+// opens the gate, even if the watch has not run yet.
 func (m *Machine) phase(ctx context.Context, r *Report, name string, timeout time.Duration, run func(context.Context) (any, error)) error {
+	m.look()
 	if err := context.Cause(ctx); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

@@ -39,20 +39,16 @@ func (m *Machine) runQuiesce(run context.Context) Event {
 	return EventFailed
 }
 
-// answer tells the caller of Quiesce how it ended.
-func (m *Machine) answer(r Report, err error) {
+// owe puts the answer to the quiesce at hand off until the next state is reached: a caller who is told
+// that the guest is quiesced, or thawed again, must find it so. The job is taken here: in the next state
+// somebody may already ask for another quiesce.
+func (m *Machine) owe(r Report, err error) {
 	m.mu.Lock()
 	job := m.job
 	m.job = nil
 	m.mu.Unlock()
-	if job != nil {
-		job.done <- quiesceResult{r, err}
-	}
+	m.owed = func() { job.done <- quiesceResult{r, err} }
 }
-
-// owe puts the answer off until the next state is reached: a caller who is told that the guest is
-// quiesced, or thawed again, must find it so.
-func (m *Machine) owe(r Report, err error) { m.owed = func() { m.answer(r, err) } }
 
 func (m *Machine) quiescePhases(ctx context.Context, r *Report, job *quiesceJob) error {
 	// First, because hooks may talk to other machines.
