@@ -18,6 +18,7 @@ var errLate = errors.New("watchers are late")
 
 // runAdjust is the state Adjusting.
 func (m *Machine) runAdjust(run context.Context) Event {
+	m.abandonThaw()
 	r := m.adjusting
 	m.adjusting = nil
 	var resume Resume
@@ -34,6 +35,21 @@ func (m *Machine) runAdjust(run context.Context) Event {
 	ctx, done := m.interruptible(run)
 	defer done()
 	return m.concludeAdjust(ctx, r, m.adjustPhases(ctx, r, resume))
+}
+
+// abandonThaw ends a quiesce that had failed and was about to be undone when the new generation came: the
+// adjust thaws and opens, and the caller is answered now.
+func (m *Machine) abandonThaw() {
+	r, cause := m.thawing, m.thawCause
+	m.thawing, m.thawCause = nil, nil
+	if r == nil {
+		return
+	}
+	r.finish("superseded", cause.Error(), m.elapsed())
+	m.keep(r)
+	m.owe(*r, cause)
+	m.owed()
+	m.owed = nil
 }
 
 // beginGeneration makes the generation at hand the known one and takes what the host handed over. From
