@@ -395,7 +395,7 @@ func (g *guest) listen(ctx context.Context) {
 		g.problems.add("control: %v", err)
 	}
 	if c.Serial != "" {
-		serve("virtio-serial", func() error { return server.ServeSerial(ctx, g.serialPath(ctx)) })
+		serve("virtio-serial", func() error { return server.ServeSerial(ctx, g.serialPath()) })
 	}
 	if c.Vsock != 0 {
 		serve("vsock", func() error { return server.ServeVsock(ctx, c.Vsock) })
@@ -404,7 +404,7 @@ func (g *guest) listen(ctx context.Context) {
 }
 
 // serialPath is the port of the configured name; "" lets the server look for the usual one again and again.
-func (g *guest) serialPath(context.Context) string {
+func (g *guest) serialPath() string {
 	if g.cfg.Control.Serial == control.PortName {
 		return ""
 	}

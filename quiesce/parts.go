@@ -113,7 +113,7 @@ type Generation interface {
 
 // Resume is what the host hands over at a resume. All of it may be empty.
 type Resume struct {
-	// Seed is mixed into the kernel's random pool; it is not credited more than the generation's id.
+	// Seed is mixed into the kernel's random pool, and credited only where the CPU has no generator of its own.
 	Seed []byte
 	// TimeNS is the host's clock, nanoseconds since 1970; 0 leaves the guest's clock.
 	TimeNS   int64
