@@ -3,7 +3,6 @@ package service
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,7 +15,7 @@ const standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 
 // command builds a process of the service in cgroup cg, with its user, folder and environment and a
 // session of its own. Nothing of our own environment reaches it.
-func (u *unit) command(argv []string, cg *cgroup, extra []string) (*exec.Cmd, error) {
+func (u *unit) command(argv []string, cg *cgroup, extra []string) (*Command, error) {
 	env := u.fullEnv(extra)
 	path, err := findProgram(argv[0], env)
 	if err != nil {
@@ -28,7 +27,7 @@ func (u *unit) command(argv []string, cg *cgroup, extra []string) (*exec.Cmd, er
 	} else if !st.IsDir() {
 		return nil, fmt.Errorf("working directory %s: %w", u.spec.Dir, unix.ENOTDIR)
 	}
-	return &exec.Cmd{
+	return &Command{
 		Path: path, Args: argv, Env: env, Dir: u.spec.Dir,
 		SysProcAttr: &syscall.SysProcAttr{
 			Setsid:      true,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
 	"testing"
 	"time"
@@ -62,8 +61,8 @@ func openFDs() int {
 }
 
 // helper returns a command that runs the named helper.
-func helper(name string, args ...string) *exec.Cmd {
-	return &exec.Cmd{
+func helper(name string, args ...string) *Command {
+	return &Command{
 		Path: "/proc/self/exe", Args: append([]string{"helper"}, args...),
 		Env: []string{helperKey + "=" + name},
 	}

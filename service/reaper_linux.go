@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strconv"
 	"sync"
@@ -17,7 +16,7 @@ import (
 
 // Reaper waits for all children of this process, as PID 1 must: those it started, and orphans
 // that the kernel handed over. While it runs, nobody else in the process may wait for a child;
-// (*exec.Cmd).Wait, Run and Output would lose the race for the exit status.
+// (*Command).Wait, Run and Output would lose the race for the exit status.
 type Reaper struct {
 	// mu is held across fork, exec and registration, and across each wait4. Hence a pid that
 	// wait4 returns is either registered or nobody's. The price: nothing is reaped while a child
@@ -116,23 +115,18 @@ func (r *Reaper) Orphans() uint64 {
 	return r.orphans
 }
 
-// Start starts cmd. Only the returned Process tells how it ended; cmd.Wait must not be called,
-// which is why commands that need it are refused: those of exec.CommandContext, and those whose
-// Stdin, Stdout or Stderr is not an *os.File.
-func (r *Reaper) Start(cmd *exec.Cmd) (*Process, error) {
-	if err := checkCmd(cmd); err != nil {
-		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
-	}
+// Start starts c and returns when its program was executed. Only the returned Process tells how it ended.
+func (r *Reaper) Start(c *Command) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rescue := time.AfterFunc(r.patience, killUnexecuted)
 	defer rescue.Stop()
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start: %w", err)
+	pid, err := c.start()
+	if err != nil {
+		return nil, err
 	}
-	p := &Process{reaper: r, pid: cmd.Process.Pid, done: make(chan struct{})}
-	r.children[p.pid] = p
-	_ = cmd.Process.Release() // closes the pidfd; cannot fail on Linux
+	p := &Process{reaper: r, pid: pid, done: make(chan struct{})}
+	r.children[pid] = p
 	return p, nil
 }
 
@@ -140,10 +134,9 @@ func (r *Reaper) Start(cmd *exec.Cmd) (*Process, error) {
 // for can be such. The kernel then reports it as started, and killed.
 func killUnexecuted() {
 	l, self := newLooker(), os.Getpid()
-	names, _ := os.ReadDir("/proc")
-	for _, n := range names {
-		pid, err := strconv.Atoi(n.Name())
-		if err != nil {
+	for _, n := range entries("/proc") {
+		pid, _ := strconv.Atoi(n)
+		if pid <= 0 {
 			continue
 		}
 		data, err := l.read(pid, "stat")
@@ -156,16 +149,15 @@ func killUnexecuted() {
 	}
 }
 
-func checkCmd(cmd *exec.Cmd) error {
-	if cmd.Cancel != nil {
-		return errors.New("made by exec.CommandContext, which needs cmd.Wait")
+// entries returns what is in a directory, in no order; nothing if it cannot be read.
+func entries(dir string) []string {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
 	}
-	for _, f := range []any{cmd.Stdin, cmd.Stdout, cmd.Stderr} {
-		if _, ok := f.(*os.File); f != nil && !ok {
-			return fmt.Errorf("%T as standard stream needs cmd.Wait; use an *os.File", f)
-		}
-	}
-	return nil
+	list, _ := d.Readdirnames(-1)
+	d.Close()
+	return list
 }
 
 // PID returns the process id, which is valid until Done is closed.

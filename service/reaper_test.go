@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,7 +44,7 @@ func TestReaperLosesNoStatus(t *testing.T) {
 		wg.Go(func() {
 			for i := range 100 {
 				want := (worker*100 + i) % 124
-				p, err := testReaper.Start(&exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", "true & exit " + strconv.Itoa(want)}})
+				p, err := testReaper.Start(&Command{Path: "/bin/sh", Args: []string{"sh", "-c", "true & exit " + strconv.Itoa(want)}})
 				if err != nil {
 					t.Error(err)
 					return
@@ -78,16 +77,41 @@ func TestReaperSignal(t *testing.T) {
 }
 
 func TestReaperRefuses(t *testing.T) {
-	cancelled := exec.CommandContext(context.Background(), "/bin/true")
-	buffered := exec.Command("/bin/true")
-	buffered.Stdout = new(strings.Builder)
-	for _, cmd := range []*exec.Cmd{cancelled, buffered} {
-		if _, err := testReaper.Start(cmd); err == nil || !strings.Contains(err.Error(), "needs cmd.Wait") {
-			t.Errorf("error %v", err)
+	if _, err := testReaper.Start(&Command{Path: "/nonexistent"}); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("missing program: %v", err)
+	}
+}
+
+// TestCommandGivesDescriptors also shows that our environment does not get into the process.
+func TestCommandGivesDescriptors(t *testing.T) {
+	t.Setenv("ROUSE_OURS", "x")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	extra, err := os.Open("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer extra.Close()
+	p, err := testReaper.Start(&Command{Path: "/bin/sh", Args: []string{"sh", "-c", "env; pwd; readlink /proc/self/fd/0; head -c5 <&3"},
+		Env: []string{"A=b", "PWD=/tmp"}, Dir: "/tmp", Stdout: w, Stderr: w, ExtraFiles: []*os.File{extra}})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	out := string(readTail(r, 4096))
+	for _, want := range []string{"A=b\n", "\n/tmp\n/dev/null\nName:"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("lacks %q:\n%s", want, out)
 		}
 	}
-	if _, err := testReaper.Start(&exec.Cmd{Path: "/nonexistent"}); !errors.Is(err, unix.ENOENT) {
-		t.Errorf("missing program: %v", err)
+	if strings.Contains(out, "ROUSE_OURS") {
+		t.Errorf("our environment got out:\n%s", out)
 	}
 }
 
@@ -109,7 +133,7 @@ func TestReaperFlood(t *testing.T) {
 	children := 0
 	for over := false; !over; children++ {
 		want := children % 124
-		p, err := testReaper.Start(&exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", "exit " + strconv.Itoa(want)}})
+		p, err := testReaper.Start(&Command{Path: "/bin/sh", Args: []string{"sh", "-c", "exit " + strconv.Itoa(want)}})
 		if err != nil {
 			t.Fatal(err)
 		}

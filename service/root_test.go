@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -49,7 +48,7 @@ func init() {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		go reaper.Run(ctx)
-		p, err := reaper.Start(&exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", "(sh -c true & ) ; exit 7"}})
+		p, err := reaper.Start(&Command{Path: "/bin/sh", Args: []string{"sh", "-c", "(sh -c true & ) ; exit 7"}})
 		if err != nil {
 			panic(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -204,7 +203,7 @@ const startTimeout = 10 * time.Second
 
 // withShim turns cmd into one that goes through the shim. The caller closes both files after the
 // start, the second once awaitShim has read it.
-func (u *unit) withShim(cmd *exec.Cmd, files []*os.File, listen int) (status, read *os.File, err error) {
+func (u *unit) withShim(cmd *Command, files []*os.File, listen int) (status, read *os.File, err error) {
 	read, status, err = os.Pipe()
 	if err != nil {
 		return nil, nil, fmt.Errorf("pipe: %w", err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -385,7 +384,7 @@ func (u *unit) drain() {
 }
 
 // launch starts cmd, through the shim if it needs one, and returns when the service's program was executed.
-func (u *unit) launch(a *attempt, cmd *exec.Cmd, files []*os.File) (*Process, error) {
+func (u *unit) launch(a *attempt, cmd *Command, files []*os.File) (*Process, error) {
 	listen := len(files)
 	if u.spec.Ready.Kind != "fd" {
 		return u.execute(cmd, files, listen)
@@ -405,7 +404,7 @@ func (u *unit) launch(a *attempt, cmd *exec.Cmd, files []*os.File) (*Process, er
 }
 
 // execute starts cmd with files from descriptor 3 on, of which the first listen are for sd_listen_fds.
-func (u *unit) execute(cmd *exec.Cmd, files []*os.File, listen int) (*Process, error) {
+func (u *unit) execute(cmd *Command, files []*os.File, listen int) (*Process, error) {
 	if listen == 0 && !u.spec.Confine.needed() {
 		cmd.ExtraFiles = files
 		return u.m.o.Reaper.Start(cmd)
