@@ -13,11 +13,12 @@ import (
 // command is one row of the table.
 type command struct {
 	name   string
-	frozen bool // answers while the guest is frozen: touches no service and no filesystem
-	slow   bool // bounded by QuiesceTimeout, not by CommandTimeout
-	silent bool // success has no answer (success-response: false)
+	takes  string // its arguments
+	frozen bool   // answers while the guest is frozen: touches no service and no filesystem
+	slow   bool   // bounded by QuiesceTimeout, not by CommandTimeout
+	silent bool   // success has no answer (success-response: false)
 	family family
-	run    func(ctx context.Context, s *Server, args json.RawMessage) (any, error)
+	run    func(ctx context.Context, s *Server, a *arguments) (any, error)
 }
 
 // family is a group of commands that the guest's configuration turns on.
@@ -33,40 +34,40 @@ const (
 // any queue; their rows are here for guest-info.
 func commands() []command {
 	return []command{
-		{name: "guest-sync", frozen: true, run: ping},
-		{name: "guest-sync-delimited", frozen: true, run: ping},
+		{name: "guest-sync", takes: "id", frozen: true, run: ping},
+		{name: "guest-sync-delimited", takes: "id", frozen: true, run: ping},
 		{name: "guest-ping", frozen: true, run: ping},
 		{name: "guest-info", frozen: true, run: guestInfo},
 		{name: "guest-fsfreeze-freeze", slow: true, run: fsFreeze},
-		{name: "guest-fsfreeze-freeze-list", slow: true, run: fsFreezeList},
+		{name: "guest-fsfreeze-freeze-list", takes: "mountpoints", slow: true, run: fsFreeze},
 		{name: "guest-fsfreeze-thaw", frozen: true, slow: true, run: fsThaw},
 		{name: "guest-fsfreeze-status", frozen: true, run: fsStatus},
 		{name: "guest-get-time", frozen: true, run: getTime},
-		{name: "guest-set-time", run: setTime},
+		{name: "guest-set-time", takes: "time", run: setTime},
 		{name: "guest-get-host-name", frozen: true, run: getHostName},
 		{name: "guest-get-osinfo", run: getOSInfo},
 		{name: "guest-network-get-interfaces", frozen: true, run: getInterfaces},
-		{name: "guest-shutdown", silent: true, run: shutdown},
+		{name: "guest-shutdown", takes: "mode", silent: true, run: shutdown},
 		{name: "guest-get-vcpus", frozen: true, run: getVCPUs},
 		{name: "guest-get-fsinfo", run: getFSInfo},
 		{name: "guest-get-users", run: getUsers},
-		{name: "guest-exec", family: execs, run: guestExec},
-		{name: "guest-exec-status", family: execs, run: guestExecStatus},
-		{name: "guest-file-open", family: files, run: fileOpen},
-		{name: "guest-file-close", family: files, run: fileClose},
-		{name: "guest-file-read", family: files, run: fileRead},
-		{name: "guest-file-write", family: files, run: fileWrite},
-		{name: "guest-file-seek", family: files, run: fileSeek},
-		{name: "guest-file-flush", family: files, run: fileFlush},
-		{name: "rouse-quiesce", slow: true, run: rouseQuiesce},
+		{name: "guest-exec", takes: "path arg env input-data capture-output", family: execs, run: guestExec},
+		{name: "guest-exec-status", takes: "pid", family: execs, run: guestExecStatus},
+		{name: "guest-file-open", takes: "path mode", family: files, run: fileOpen},
+		{name: "guest-file-close", takes: "handle", family: files, run: onFile(fileClose)},
+		{name: "guest-file-read", takes: "handle count", family: files, run: onFile(fileRead)},
+		{name: "guest-file-write", takes: "handle buf-b64 count", family: files, run: onFile(fileWrite)},
+		{name: "guest-file-seek", takes: "handle offset whence", family: files, run: onFile(fileSeek)},
+		{name: "guest-file-flush", takes: "handle", family: files, run: onFile(fileFlush)},
+		{name: "rouse-quiesce", takes: "timeout-ms leftovers", slow: true, run: rouseQuiesce},
 		{name: "rouse-release", frozen: true, slow: true, run: rouseRelease},
-		{name: "rouse-resumed", frozen: true, run: rouseResumed},
-		{name: "rouse-wait", frozen: true, slow: true, run: rouseWait},
+		{name: "rouse-resumed", takes: "seed time-ns identity generation", frozen: true, run: rouseResumed},
+		{name: "rouse-wait", takes: "states timeout-ms", frozen: true, slow: true, run: rouseWait},
 		{name: "rouse-status", frozen: true, run: rouseStatus},
 		{name: "rouse-report", frozen: true, run: rouseReport},
 		{name: "rouse-services", frozen: true, run: rouseServices},
 		{name: "rouse-watchers", frozen: true, run: rouseWatchers},
-		{name: "rouse-log", frozen: true, run: rouseLog},
+		{name: "rouse-log", takes: "service lines", frozen: true, run: rouseLog},
 	}
 }
 
@@ -98,17 +99,16 @@ func (s *Server) execute(ctx context.Context, req request) (json.RawMessage, err
 	if !s.enabled(c.family) {
 		return nil, &CommandError{ClassNotFound, fmt.Sprintf("the command %s is off: the guest's configuration can turn it on", req.Execute)}
 	}
-	limit := s.limit(c, req.Arguments)
-	if !c.frozen {
-		frozen, err := s.bounded(ctx, limit, func(context.Context) (any, error) { return s.guest.Frozen(), nil })
-		if err != nil {
-			return nil, err
-		}
-		if frozen == true {
+	a, err := decodeArgs(req.Arguments, c.takes)
+	if err != nil {
+		return nil, err
+	}
+	ret, err := s.bounded(ctx, s.limit(c, a), func(ctx context.Context) (any, error) {
+		if !c.frozen && s.guest.Frozen() {
 			return nil, fmt.Errorf("%w: the guest is frozen; thaw or release it first", ErrRefused)
 		}
-	}
-	ret, err := s.bounded(ctx, limit, func(ctx context.Context) (any, error) { return c.run(ctx, s, req.Arguments) })
+		return c.run(ctx, s, a)
+	})
 	if err != nil || c.silent {
 		return nil, err
 	}
@@ -120,14 +120,11 @@ func (s *Server) execute(ctx context.Context, req request) (json.RawMessage, err
 const grace = 5 * time.Second
 
 // limit is how long a command may take.
-func (s *Server) limit(c command, args json.RawMessage) time.Duration {
-	if !c.slow {
+func (s *Server) limit(c command, a *arguments) time.Duration {
+	switch {
+	case !c.slow:
 		return s.o.CommandTimeout
-	}
-	var a struct {
-		TimeoutMS int64 `json:"timeout-ms"`
-	}
-	if json.Unmarshal(args, &a) == nil && a.TimeoutMS > 0 && a.TimeoutMS <= math.MaxInt32 {
+	case a.TimeoutMS > 0 && a.TimeoutMS <= math.MaxInt32:
 		return time.Duration(a.TimeoutMS)*time.Millisecond + grace
 	}
 	return s.o.QuiesceTimeout
@@ -180,22 +177,9 @@ func unfinished(ctx context.Context, limit time.Duration) error {
 	return errors.New("the guest is shutting its control channel")
 }
 
-// decodeArgs reads arguments into v; absent arguments are an empty object.
-func decodeArgs(args json.RawMessage, v any) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if err := json.UnmarshalStrict(args, v); err != nil {
-		return fmt.Errorf("arguments: %w", err)
-	}
-	return nil
-}
-
 type empty struct{}
 
-func ping(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
-	return empty{}, decodeArgs(args, &empty{})
-}
+func ping(context.Context, *Server, *arguments) (any, error) { return empty{}, nil }
 
 type commandInfo struct {
 	Enabled         bool   `json:"enabled"`
@@ -203,7 +187,7 @@ type commandInfo struct {
 	SuccessResponse bool   `json:"success-response"`
 }
 
-func guestInfo(_ context.Context, s *Server, args json.RawMessage) (any, error) {
+func guestInfo(_ context.Context, s *Server, _ *arguments) (any, error) {
 	info := struct {
 		Version  string        `json:"version"`
 		Commands []commandInfo `json:"supported_commands"`
@@ -211,25 +195,11 @@ func guestInfo(_ context.Context, s *Server, args json.RawMessage) (any, error) 
 	for _, c := range commands() {
 		info.Commands = append(info.Commands, commandInfo{s.enabled(c.family), c.name, !c.silent})
 	}
-	return info, decodeArgs(args, &empty{})
+	return info, nil
 }
 
-func fsFreeze(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
-	if err := decodeArgs(args, &empty{}); err != nil {
-		return nil, err
-	}
-	_, n, err := s.quiesce(ctx, QuiesceOptions{})
-	return n, err
-}
-
-// fsFreezeList quiesces the whole guest too: half a guest cannot be cloned safely.
-func fsFreezeList(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
-	var a struct {
-		Mountpoints []string `json:"mountpoints"`
-	}
-	if err := decodeArgs(args, &a); err != nil {
-		return nil, err
-	}
+// fsFreeze quiesces the whole guest, also if it is told some of its mounts: half a guest cannot be cloned safely.
+func fsFreeze(ctx context.Context, s *Server, _ *arguments) (any, error) {
 	_, n, err := s.quiesce(ctx, QuiesceOptions{})
 	return n, err
 }
@@ -251,10 +221,7 @@ func (s *Server) quiesce(ctx context.Context, o QuiesceOptions) (json.RawMessage
 
 // fsThaw is idempotent: with nothing frozen it answers 0, as the guest agent does. It also ends a quiesce
 // that is still under way: a host that lost patience thaws.
-func fsThaw(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
-	if err := decodeArgs(args, &empty{}); err != nil {
-		return nil, err
-	}
+func fsThaw(ctx context.Context, s *Server, _ *arguments) (any, error) {
 	if !s.guest.Frozen() && !s.quiescing.Load() {
 		return 0, nil
 	}
@@ -264,21 +231,14 @@ func fsThaw(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
 	return s.filesystems.Swap(0), nil
 }
 
-func fsStatus(_ context.Context, s *Server, args json.RawMessage) (any, error) {
+func fsStatus(_ context.Context, s *Server, _ *arguments) (any, error) {
 	if s.guest.Frozen() {
-		return "frozen", decodeArgs(args, &empty{})
+		return "frozen", nil
 	}
-	return "thawed", decodeArgs(args, &empty{})
+	return "thawed", nil
 }
 
-func rouseQuiesce(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
-	var a struct {
-		TimeoutMS int64  `json:"timeout-ms"`
-		Leftovers string `json:"leftovers"`
-	}
-	if err := decodeArgs(args, &a); err != nil {
-		return nil, err
-	}
+func rouseQuiesce(ctx context.Context, s *Server, a *arguments) (any, error) {
 	if a.TimeoutMS < 0 || a.TimeoutMS > math.MaxInt32 {
 		return nil, fmt.Errorf("timeout-ms is %d, must be from 0 (the guest's own) to %d", a.TimeoutMS, math.MaxInt32)
 	}
@@ -291,58 +251,43 @@ func rouseQuiesce(ctx context.Context, s *Server, args json.RawMessage) (any, er
 	return report, err
 }
 
-func rouseRelease(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
-	if err := decodeArgs(args, &empty{}); err != nil {
-		return nil, err
-	}
+func rouseRelease(ctx context.Context, s *Server, _ *arguments) (any, error) {
 	return s.guest.Release(ctx)
 }
 
 // rouseResumed takes the seed as base64. An unknown generation is refused by the guest, not here.
-func rouseResumed(ctx context.Context, s *Server, args json.RawMessage) (any, error) {
-	var a struct {
-		Seed       []byte          `json:"seed"`
-		TimeNS     int64           `json:"time-ns"`
-		Identity   json.RawMessage `json:"identity"`
-		Generation string          `json:"generation"`
-	}
-	if err := decodeArgs(args, &a); err != nil {
-		return nil, err
-	}
+func rouseResumed(ctx context.Context, s *Server, a *arguments) (any, error) {
 	return empty{}, s.guest.Resumed(ctx, Resume{a.Seed, a.TimeNS, a.Identity, a.Generation})
 }
 
-func rouseStatus(_ context.Context, s *Server, args json.RawMessage) (any, error) {
-	return s.guest.Status(), decodeArgs(args, &empty{})
+func rouseStatus(_ context.Context, s *Server, _ *arguments) (any, error) {
+	return s.guest.Status(), nil
 }
 
-func rouseReport(_ context.Context, s *Server, args json.RawMessage) (any, error) {
-	return s.guest.Report(), decodeArgs(args, &empty{})
+func rouseReport(_ context.Context, s *Server, _ *arguments) (any, error) {
+	return s.guest.Report(), nil
 }
 
-func rouseServices(_ context.Context, s *Server, args json.RawMessage) (any, error) {
-	return s.guest.Services(), decodeArgs(args, &empty{})
+func rouseServices(_ context.Context, s *Server, _ *arguments) (any, error) {
+	return s.guest.Services(), nil
 }
 
-func rouseWatchers(_ context.Context, s *Server, args json.RawMessage) (any, error) {
-	return s.guest.Watchers(), decodeArgs(args, &empty{})
+func rouseWatchers(_ context.Context, s *Server, _ *arguments) (any, error) {
+	return s.guest.Watchers(), nil
 }
 
 // defaultLogLines is what rouse-log gives if it is not told how many.
 const defaultLogLines = 100
 
-func rouseLog(_ context.Context, s *Server, args json.RawMessage) (any, error) {
-	a := struct {
-		Service string `json:"service"`
-		Lines   int    `json:"lines"`
-	}{Lines: defaultLogLines}
-	if err := decodeArgs(args, &a); err != nil {
-		return nil, err
+func rouseLog(_ context.Context, s *Server, a *arguments) (any, error) {
+	n := int64(defaultLogLines)
+	if a.Lines != nil {
+		n = *a.Lines
 	}
-	if a.Lines < 1 || a.Lines > 10000 {
-		return nil, fmt.Errorf("lines is %d, must be from 1 to 10000", a.Lines)
+	if n < 1 || n > 10000 {
+		return nil, fmt.Errorf("lines is %d, must be from 1 to 10000", n)
 	}
-	lines := s.guest.Log(a.Service, a.Lines)
+	lines := s.guest.Log(a.Service, int(n))
 	if lines == nil {
 		lines = []string{}
 	}

@@ -3,8 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-
-	"rouse/internal/json"
 )
 
 // ExecRequest is a program to run. Args are without the program's name; Env, as KEY=value, is all of its environment.
@@ -33,17 +31,7 @@ type Execution struct {
 // outputLimit keeps both outputs, in base64, below MaxLine.
 const outputLimit = 256 << 10
 
-func guestExec(_ context.Context, s *Server, args json.RawMessage) (any, error) {
-	var a struct {
-		Path    string   `json:"path"`
-		Arg     []string `json:"arg"`
-		Env     []string `json:"env"`
-		Input   []byte   `json:"input-data"`
-		Capture bool     `json:"capture-output"`
-	}
-	if err := decodeArgs(args, &a); err != nil {
-		return nil, err
-	}
+func guestExec(_ context.Context, s *Server, a *arguments) (any, error) {
 	if a.Path == "" {
 		return nil, fmt.Errorf("argument \"path\" is missing")
 	}
@@ -70,13 +58,7 @@ type execStatus struct {
 }
 
 // guestExecStatus forgets a program once it has told its end, as the guest agent does.
-func guestExecStatus(_ context.Context, s *Server, args json.RawMessage) (any, error) {
-	var a struct {
-		PID int64 `json:"pid"`
-	}
-	if err := decodeArgs(args, &a); err != nil {
-		return nil, err
-	}
+func guestExecStatus(_ context.Context, s *Server, a *arguments) (any, error) {
 	e, err := s.execs.get(a.PID)
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: not started by guest-exec, or its end was told already", a.PID)

@@ -24,6 +24,8 @@ type Guest interface {
 	Report() json.RawMessage
 	Services() any
 	Watchers() any
+	// Interfaces lists the network interfaces in the kernel's order.
+	Interfaces() ([]Interface, error)
 	// Log gives the last lines of a service, of the init itself if service is "".
 	Log(service string, lines int) []string
 	// Frozen is true from the freezing of services until they are thawed.

@@ -54,8 +54,8 @@ func diskOf(sysfs string) diskInfo {
 		if pci, ok := parsePCI(part); ok {
 			d.PCI = pci
 		}
-		for prefix, kind := range map[string]string{"virtio": "virtio", "nvme": "nvme", "ata": "sata", "usb": "usb"} {
-			if strings.HasPrefix(part, prefix) {
+		for _, kind := range [...]string{"virtio", "nvme", "sata", "usb"} {
+			if strings.HasPrefix(part, strings.TrimPrefix(kind, "s")) { // the kernel calls SATA's ports ata1
 				d.Type = kind
 			}
 		}

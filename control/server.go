@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,18 +149,15 @@ func (t *stream) accept(ctx context.Context, line []byte) {
 // sync answers at once, whatever is running, so that a client which gave up finds its place.
 func (t *stream) sync(req request) {
 	t.reset()
-	var args struct {
-		ID *int64 `json:"id"`
+	a, err := decodeArgs(req.Arguments, "id")
+	if err == nil && a.ID == nil {
+		err = errors.New("argument \"id\" is missing")
 	}
-	if err := decodeArgs(req.Arguments, &args); err != nil {
+	if err != nil {
 		t.fail(t.epoch.Load(), req.ID, asCommandError(req.Execute, err))
 		return
 	}
-	if args.ID == nil {
-		t.fail(t.epoch.Load(), req.ID, &CommandError{ClassGeneric, req.Execute + ": argument \"id\" is missing"})
-		return
-	}
-	ret, _ := json.Marshal(*args.ID)
+	ret := strconv.AppendInt(nil, *a.ID, 10)
 	t.write(t.epoch.Load(), encodeResponse(response{Return: ret, ID: req.ID}, req.Execute == "guest-sync-delimited"))
 }
 

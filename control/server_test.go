@@ -66,6 +66,7 @@ func (g *fakeGuest) Shutdown(mode string) error {
 func (g *fakeGuest) Status() Status                     { return Status{State: "running"} }
 func (g *fakeGuest) Report() json.RawMessage            { return nil }
 func (g *fakeGuest) Watchers() any                      { return []string{} }
+func (g *fakeGuest) Interfaces() ([]Interface, error)   { return []Interface{{Name: "lo"}}, nil }
 func (g *fakeGuest) Frozen() bool                       { return g.frozen.Load() }
 func (g *fakeGuest) Log(service string, n int) []string { return []string{fmt.Sprint(service, n)} }
 
@@ -130,7 +131,7 @@ func TestConversation(t *testing.T) {
 		{"not an object", `[1]`, generic("parse request: json: a list where an object should be")},
 		{"two values", `{"execute":"guest-ping"} 5`, generic("parse request: json: more than one value: '5' at byte 26")},
 		{"unknown member", `{"execute":"guest-ping","argments":{}}`, generic(`parse request: json: unknown field "argments"`)},
-		{"unknown argument", `{"execute":"rouse-quiesce","arguments":{"time-out":1}}`, generic(`rouse-quiesce: arguments: json: unknown field "time-out"`)},
+		{"unknown argument", `{"execute":"rouse-quiesce","arguments":{"time-out":1}}`, generic(`rouse-quiesce: arguments: unknown argument "time-out"; there are "timeout-ms leftovers"`)},
 		{"bad leftovers", `{"execute":"rouse-quiesce","arguments":{"leftovers":"burn"}}`, generic(`rouse-quiesce: leftovers is "burn", must be abort, destroy or keep`)},
 		{"bad time-out", `{"execute":"rouse-quiesce","arguments":{"timeout-ms":-1}}`, generic("rouse-quiesce: timeout-ms is -1, must be from 0 (the guest's own) to 2147483647")},
 		{"too long", long, generic("request is longer than 1048576 bytes: refused")},

@@ -10,15 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"rouse/internal/json"
 )
 
 // What the guest agent tells of the system that it runs on. The readers take an fs.FS or bytes; the
 // effects stand in system_linux.go.
 
-func getTime(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
-	return time.Now().UnixNano(), decodeArgs(args, &empty{})
+func getTime(_ context.Context, _ *Server, _ *arguments) (any, error) {
+	return time.Now().UnixNano(), nil
 }
 
 // clock steps the machine's time; tests must not.
@@ -28,27 +26,21 @@ type clock struct {
 }
 
 // setTime steps the clock: to the time given, in ns since 1970, or to the real-time clock's.
-func setTime(_ context.Context, s *Server, args json.RawMessage) (any, error) {
-	var a struct {
-		Time *int64 `json:"time"`
-	}
-	if err := decodeArgs(args, &a); err != nil {
-		return nil, err
-	}
+func setTime(_ context.Context, s *Server, a *arguments) (any, error) {
 	if a.Time == nil {
 		return empty{}, s.clock.fromRTC()
 	}
 	return empty{}, s.clock.set(time.Unix(0, *a.Time))
 }
 
-func getHostName(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
+func getHostName(_ context.Context, _ *Server, _ *arguments) (any, error) {
 	name, err := os.Hostname()
 	if err != nil {
 		return nil, err
 	}
 	return struct {
 		Name string `json:"host-name"`
-	}{name}, decodeArgs(args, &empty{})
+	}{name}, nil
 }
 
 type osInfo struct {
@@ -64,13 +56,13 @@ type osInfo struct {
 	VariantID     string `json:"variant-id,omitempty"`
 }
 
-func getOSInfo(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
+func getOSInfo(_ context.Context, _ *Server, _ *arguments) (any, error) {
 	info, err := kernelInfo()
 	if err != nil {
 		return nil, err
 	}
 	release(os.DirFS("/"), &info)
-	return info, decodeArgs(args, &empty{})
+	return info, nil
 }
 
 // release adds what os-release(5) says; a guest of one static binary has none.
@@ -79,24 +71,37 @@ func release(root fs.FS, info *osInfo) {
 	if err != nil {
 		data, _ = fs.ReadFile(root, "usr/lib/os-release")
 	}
-	fields := map[string]*string{
-		"ID": &info.ID, "NAME": &info.Name, "PRETTY_NAME": &info.PrettyName, "VERSION": &info.Version,
-		"VERSION_ID": &info.VersionID, "VARIANT": &info.Variant, "VARIANT_ID": &info.VariantID,
-	}
 	for line := range strings.Lines(string(data)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if p := fields[key]; p != nil {
+		if p := info.field(key); p != nil {
 			*p = strings.Trim(value, `"'`)
 		}
 	}
 }
 
-func shutdown(_ context.Context, s *Server, args json.RawMessage) (any, error) {
-	a := struct {
-		Mode string `json:"mode"`
-	}{"powerdown"}
-	if err := decodeArgs(args, &a); err != nil {
-		return nil, err
+func (o *osInfo) field(key string) *string {
+	switch key {
+	case "ID":
+		return &o.ID
+	case "NAME":
+		return &o.Name
+	case "PRETTY_NAME":
+		return &o.PrettyName
+	case "VERSION":
+		return &o.Version
+	case "VERSION_ID":
+		return &o.VersionID
+	case "VARIANT":
+		return &o.Variant
+	case "VARIANT_ID":
+		return &o.VariantID
+	}
+	return nil
+}
+
+func shutdown(_ context.Context, s *Server, a *arguments) (any, error) {
+	if a.Mode == "" {
+		a.Mode = "powerdown"
 	}
 	switch a.Mode {
 	case "powerdown", "reboot", "halt":
@@ -111,12 +116,12 @@ type vcpu struct {
 	CanOffline bool `json:"can-offline"`
 }
 
-func getVCPUs(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
+func getVCPUs(_ context.Context, _ *Server, _ *arguments) (any, error) {
 	cpus, err := vcpus(os.DirFS("/sys/devices/system/cpu"))
 	if err != nil {
 		return nil, err
 	}
-	return cpus, decodeArgs(args, &empty{})
+	return cpus, nil
 }
 
 // vcpus reads sysfs: a CPU without the file "online" cannot be taken off line.
@@ -142,12 +147,12 @@ type guestUser struct {
 	Login float64 `json:"login-time"` // seconds since 1970
 }
 
-func getUsers(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
+func getUsers(_ context.Context, _ *Server, _ *arguments) (any, error) {
 	data, err := os.ReadFile("/run/utmp")
 	if err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	return users(data), decodeArgs(args, &empty{})
+	return users(data), nil
 }
 
 // The layout of a utmp record on Linux (utmp(5), struct utmp with 32-bit times on every 64-bit machine that glibc
@@ -164,20 +169,20 @@ const (
 // users lists each logged-in user once, with the earliest login.
 func users(utmp []byte) []guestUser {
 	all := []guestUser{}
-	seen := map[string]int{}
+next:
 	for ; len(utmp) >= utmpSize; utmp = utmp[utmpSize:] {
 		if int16(binary.NativeEndian.Uint16(utmp)) != utmpUserProc {
 			continue
 		}
 		name, _, _ := bytes.Cut(utmp[utmpUser:utmpUserEnd], []byte{0})
 		at := float64(binary.NativeEndian.Uint32(utmp[utmpSeconds:])) + float64(binary.NativeEndian.Uint32(utmp[utmpMicros:]))/1e6
-		i, ok := seen[string(name)]
-		if !ok {
-			seen[string(name)] = len(all)
-			all = append(all, guestUser{string(name), at})
-		} else if at < all[i].Login {
-			all[i].Login = at
+		for i := range all {
+			if all[i].User == string(name) {
+				all[i].Login = min(all[i].Login, at)
+				continue next
+			}
 		}
+		all = append(all, guestUser{string(name), at})
 	}
 	return all
 }

@@ -2,19 +2,14 @@ package control
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"rouse/internal/json"
 )
 
 func setClock(t time.Time) error {
@@ -50,133 +45,55 @@ func kernelInfo() (osInfo, error) {
 	}, nil
 }
 
-type ipAddress struct {
+// Interface is a network interface of the guest, in the protocol's names.
+type Interface struct {
+	Name      string             `json:"name"`
+	MAC       string             `json:"hardware-address,omitempty"`
+	Addresses []InterfaceAddress `json:"ip-addresses,omitempty"`
+	Counters  *counters          `json:"statistics,omitempty"`
+}
+
+// InterfaceAddress is one address of it, with the length of its prefix in bits.
+type InterfaceAddress struct {
 	Type    string `json:"ip-address-type"` // ipv4 or ipv6
 	Address string `json:"ip-address"`
 	Prefix  int    `json:"prefix"`
 }
 
-type interfaceInfo struct {
-	Name      string            `json:"name"`
-	MAC       string            `json:"hardware-address,omitempty"`
-	Addresses []ipAddress       `json:"ip-addresses,omitempty"`
-	Counters  map[string]uint64 `json:"statistics,omitempty"`
+type counters struct {
+	RxBytes   uint64 `json:"rx-bytes"`
+	RxDropped uint64 `json:"rx-dropped"`
+	RxErrors  uint64 `json:"rx-errs"`
+	RxPackets uint64 `json:"rx-packets"`
+	TxBytes   uint64 `json:"tx-bytes"`
+	TxDropped uint64 `json:"tx-dropped"`
+	TxErrors  uint64 `json:"tx-errs"`
+	TxPackets uint64 `json:"tx-packets"`
 }
 
-func getInterfaces(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
-	if err := decodeArgs(args, &empty{}); err != nil {
-		return nil, err
+func getInterfaces(_ context.Context, s *Server, _ *arguments) (any, error) {
+	list, err := s.guest.Interfaces()
+	for i := range list {
+		list[i].Counters = readCounters("/sys/class/net/" + list[i].Name + "/statistics/")
 	}
-	rib, err := syscall.NetlinkRIB(syscall.RTM_GETLINK, syscall.AF_UNSPEC)
-	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
-	}
-	addresses, err := syscall.NetlinkRIB(syscall.RTM_GETADDR, syscall.AF_UNSPEC)
-	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
-	}
-	return parseInterfaces(rib, addresses)
+	return list, err
 }
 
-// parseInterfaces reads the kernel's dumps of links and addresses (rtnetlink(7)).
-func parseInterfaces(links, addresses []byte) ([]interfaceInfo, error) {
-	byIndex := map[int32][]ipAddress{}
-	err := eachMessage(addresses, syscall.RTM_NEWADDR, syscall.SizeofIfAddrmsg, func(body []byte, attributes []syscall.NetlinkRouteAttr) {
-		// struct ifaddrmsg: family, prefix length, flags, scope (a byte each), index (u32).
-		index := int32(binary.NativeEndian.Uint32(body[4:]))
-		if a, ok := toAddress(attributes, int(body[1])); ok {
-			byIndex[index] = append(byIndex[index], a)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	all := []interfaceInfo{}
-	err = eachMessage(links, syscall.RTM_NEWLINK, syscall.SizeofIfInfomsg, func(body []byte, attributes []syscall.NetlinkRouteAttr) {
-		// struct ifinfomsg: family, pad (a byte each), type (u16), index (i32), flags (u32), change (u32).
-		info := interfaceInfo{Addresses: byIndex[int32(binary.NativeEndian.Uint32(body[4:]))]}
-		for _, a := range attributes {
-			switch a.Attr.Type {
-			case syscall.IFLA_IFNAME:
-				info.Name = strings.TrimRight(string(a.Value), "\x00")
-			case syscall.IFLA_ADDRESS:
-				info.MAC = hardwareAddress(a.Value)
-			}
-		}
-		info.Counters = counters("/sys/class/net", info.Name)
-		all = append(all, info)
-	})
-	return all, err
-}
-
-// eachMessage calls f for the messages of one kind, each with its fixed part of the size given.
-func eachMessage(dump []byte, kind uint16, size int, f func(body []byte, attributes []syscall.NetlinkRouteAttr)) error {
-	messages, err := syscall.ParseNetlinkMessage(dump)
-	if err != nil {
-		return err
-	}
-	for i := range messages {
-		if messages[i].Header.Type != kind || len(messages[i].Data) < size {
-			continue
-		}
-		attributes, err := syscall.ParseNetlinkRouteAttr(&messages[i])
-		if err != nil {
-			return err
-		}
-		f(messages[i].Data, attributes)
-	}
-	return nil
-}
-
-// toAddress takes the interface's own address: IFA_LOCAL, and for IPv6 IFA_ADDRESS.
-func toAddress(attributes []syscall.NetlinkRouteAttr, prefix int) (ipAddress, bool) {
-	var ip netip.Addr
-	for _, a := range attributes {
-		if a.Attr.Type == syscall.IFA_LOCAL || a.Attr.Type == syscall.IFA_ADDRESS && !ip.IsValid() {
-			if v, ok := netip.AddrFromSlice(a.Value); ok {
-				ip = v
-			}
-		}
-	}
-	kind := "ipv6"
-	if ip.Is4() {
-		kind = "ipv4"
-	}
-	return ipAddress{kind, ip.String(), prefix}, ip.IsValid()
-}
-
-func hardwareAddress(a []byte) string {
-	var b strings.Builder
-	for i, v := range a {
-		if i > 0 {
-			b.WriteByte(':')
-		}
-		fmt.Fprintf(&b, "%02x", v)
-	}
-	return b.String()
-}
-
-// counterFiles maps the protocol's names to the kernel's (Documentation/ABI/testing/sysfs-class-net-statistics).
-var counterFiles = map[string]string{
-	"rx-bytes": "rx_bytes", "rx-packets": "rx_packets", "rx-errs": "rx_errors", "rx-dropped": "rx_dropped",
-	"tx-bytes": "tx_bytes", "tx-packets": "tx_packets", "tx-errs": "tx_errors", "tx-dropped": "tx_dropped",
-}
-
-// counters is nil unless all are there: clients expect all or none.
-func counters(class, link string) map[string]uint64 {
-	all := map[string]uint64{}
-	for name, file := range counterFiles {
-		data, err := os.ReadFile(filepath.Join(class, link, "statistics", file))
+// readCounters reads the kernel's files (Documentation/ABI/testing/sysfs-class-net-statistics). It gives nil unless all
+// are there: clients expect all or none.
+func readCounters(dir string) *counters {
+	c := &counters{}
+	for i, p := range []*uint64{&c.RxBytes, &c.RxDropped, &c.RxErrors, &c.RxPackets, &c.TxBytes, &c.TxDropped, &c.TxErrors, &c.TxPackets} {
+		file := "rx_tx_"[i/4*3:][:3] + [...]string{"bytes", "dropped", "errors", "packets"}[i%4]
+		data, err := os.ReadFile(dir + file)
 		if err != nil {
 			return nil
 		}
-		n, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64)
-		if err != nil {
+		if *p, err = strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64); err != nil {
 			return nil
 		}
-		all[name] = n
 	}
-	return all
+	return c
 }
 
 type fsInfo struct {
@@ -204,7 +121,7 @@ type pciAddress struct {
 	Function int64 `json:"function"`
 }
 
-func getFSInfo(_ context.Context, _ *Server, args json.RawMessage) (any, error) {
+func getFSInfo(_ context.Context, _ *Server, _ *arguments) (any, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -223,5 +140,5 @@ func getFSInfo(_ context.Context, _ *Server, args json.RawMessage) (any, error) 
 		}
 		all = append(all, info)
 	}
-	return all, decodeArgs(args, &empty{})
+	return all, nil
 }

@@ -50,7 +50,7 @@ func TestSystem(t *testing.T) {
 	if err := c.Do(t.Context(), "guest-get-host-name", nil, &host); err != nil || host["host-name"] != want {
 		t.Errorf("guest-get-host-name: %v, %v", host, err)
 	}
-	var links []interfaceInfo
+	var links []Interface
 	if err := c.Do(t.Context(), "guest-network-get-interfaces", nil, &links); err != nil || len(links) == 0 || links[0].Name != "lo" {
 		t.Errorf("guest-network-get-interfaces: %v, %v: want lo first", links, err)
 	}

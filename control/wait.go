@@ -25,28 +25,21 @@ type WaitResult struct {
 const defaultWait = 10 * time.Second
 
 // rouseWait answers when the guest has reached one of the states, or with a time-out.
-func rouseWait(ctx context.Context, s *Server, raw json.RawMessage) (any, error) {
-	var args struct {
-		States    []string `json:"states"`
-		TimeoutMS int64    `json:"timeout-ms"`
-	}
-	if err := decodeArgs(raw, &args); err != nil {
-		return nil, err
-	}
+func rouseWait(ctx context.Context, s *Server, a *arguments) (any, error) {
 	w, ok := s.guest.(Waiter)
 	if !ok {
 		return nil, errors.New("this guest cannot be waited for")
 	}
-	if len(args.States) == 0 {
-		args.States = []string{"running", "held"}
+	states, timeout := a.States, defaultWait
+	if len(states) == 0 {
+		states = []string{"running", "held"}
 	}
-	timeout := defaultWait
-	if args.TimeoutMS > 0 {
-		timeout = time.Duration(args.TimeoutMS) * time.Millisecond
+	if a.TimeoutMS > 0 {
+		timeout = time.Duration(a.TimeoutMS) * time.Millisecond
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := w.WaitFor(ctx, args.States); err != nil {
+	if err := w.WaitFor(ctx, states); err != nil {
 		return nil, err
 	}
 	return WaitResult{s.guest.Status(), s.guest.Report()}, nil

@@ -36,13 +36,19 @@ func socketPath() string {
 func ask(timeout time.Duration, command string, args, result any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	path := socketPath()
-	c, err := control.DialUnix(ctx, path)
+	c, err := control.DialSocket(ctx, socketPath())
 	if err != nil {
 		return fmt.Errorf("%w; is rouse PID 1 of this machine, and are you root?", err)
 	}
 	defer c.Close()
-	return c.Do(ctx, command, args, result)
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	text, err := control.Ask(c, command, args)
+	if err != nil || result == nil {
+		return err
+	}
+	return json.Unmarshal(text, result)
 }
 
 const askTimeout = 15 * time.Second

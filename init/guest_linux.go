@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"rouse/control"
 	"rouse/internal/json"
 	"rouse/quiesce"
+	"rouse/rootfs/rtnl"
 )
 
 // problems gathers what is degraded, for the status.
@@ -112,6 +115,44 @@ func (h hostView) Watchers() any {
 		}
 	}
 	return list
+}
+
+func (h hostView) Interfaces() ([]control.Interface, error) {
+	c, err := rtnl.Dial(0)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	links, err := c.Links()
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := c.Addresses(0)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]control.Interface, len(links))
+	for i, l := range links {
+		list[i].Name = l.Name
+		if len(l.MAC) > 0 {
+			list[i].MAC = fmt.Sprintf("% x", l.MAC)
+			list[i].MAC = strings.ReplaceAll(list[i].MAC, " ", ":")
+		}
+		for _, a := range addresses {
+			if a.Index == l.Index {
+				list[i].Addresses = append(list[i].Addresses, address(a.Prefix))
+			}
+		}
+	}
+	return list, nil
+}
+
+func address(p netip.Prefix) control.InterfaceAddress {
+	kind := "ipv6"
+	if p.Addr().Is4() {
+		kind = "ipv4"
+	}
+	return control.InterfaceAddress{Type: kind, Address: p.Addr().String(), Prefix: p.Bits()}
 }
 
 func (h hostView) Log(service string, lines int) []string {

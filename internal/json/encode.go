@@ -277,7 +277,7 @@ func encodeMap(b []byte, v reflect.Value, depth int) (_ []byte, err error) {
 			b = append(b, ',')
 		}
 		b = append(appendString(b, k), ':')
-		if b, err = encode(b, v.MapIndex(reflect.ValueOf(k).Convert(v.Type().Key())), depth+1); err != nil {
+		if b, err = encode(b, v.MapIndex(mapKey(v, k)), depth+1); err != nil {
 			return nil, err
 		}
 	}
