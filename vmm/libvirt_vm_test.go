@@ -3,6 +3,7 @@
 package vmm
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rouse/quiesce"
 )
 
 // nobody runs libvirtd: as root it would be the machine's own, with sockets and state in the machine's folders.
@@ -25,7 +28,7 @@ type libvirt struct {
 
 const domain = `<domain type='qemu'>
  <name>rouse</name><memory unit='MiB'>192</memory><vcpu>1</vcpu><genid/>
- <os><type arch='x86_64' machine='q35'>hvm</type><kernel>DIR/kernel</kernel><initrd>DIR/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1</cmdline></os>
+ <os><type arch='x86_64' machine='q35'>hvm</type><kernel>DIR/kernel</kernel><initrd>DIR/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1 ip=10.0.2.15::10.0.2.2:255.255.255.0:::off</cmdline></os>
  <features><acpi/></features>
  <on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot><on_crash>destroy</on_crash>
  <devices>
@@ -33,6 +36,7 @@ const domain = `<domain type='qemu'>
   <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='DIR/disk.raw'/><target dev='vda' bus='virtio'/></disk>
   <serial type='file'><source path='DIR/console.log'/></serial>
   <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+  <interface type='user'><mac address='52:54:00:12:34:56'/><model type='virtio'/></interface>
   <memballoon model='none'/>
  </devices>
 </domain>`
@@ -127,47 +131,115 @@ func (l *libvirt) virsh(want string, args ...string) {
 	}
 }
 
-// TestLibvirt drives a guest with libvirt's own tools.
-func TestLibvirt(t *testing.T) {
-	l := newLibvirt(t, kernel(t, "6.12"), testInitrd(t, nil, nil))
-	l.daemon()
-	l.virsh("created", "create", "domain.xml")
-	ping := func() error { _, err := l.try("qemu-agent-command", "rouse", `{"execute":"guest-ping"}`); return err }
-	for begin := time.Now(); ping() != nil; time.Sleep(200 * time.Millisecond) {
-		if time.Since(begin) > 2*time.Minute {
-			t.Fatal("the guest does not answer")
+// report is what the real init says of its last quiesce, thaw or adjust.
+func (l *libvirt) report() quiesce.Report {
+	l.t.Helper()
+	text, err := l.try("qemu-agent-command", "rouse", `{"execute":"rouse-report"}`)
+	var answer struct{ Return quiesce.Report }
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &answer)
+	}
+	if err != nil {
+		l.t.Fatalf("report: %v\n%s", err, text)
+	}
+	return answer.Return
+}
+
+// expect wants a report of that kind and outcome, with these phases in this order among its own.
+func (l *libvirt) expect(kind, outcome string, phases ...string) quiesce.Report {
+	l.t.Helper()
+	r := l.report()
+	var names []string
+	for _, p := range r.Phases {
+		if len(phases) > len(names) && p.Name == phases[len(names)] {
+			names = append(names, p.Name)
 		}
 	}
+	if r.Kind != kind || r.Outcome != outcome || len(names) != len(phases) {
+		l.t.Errorf("report %+v\nwant %s, %s, phases %q", r, kind, outcome, phases)
+	}
+	return r
+}
+
+// TestLibvirt drives a guest of the real init with libvirt's own tools: its freeze is the whole quiesce, its
+// thaw the release.
+func TestLibvirt(t *testing.T) {
+	img := webImage(t, webConfig, "")
+	l := newLibvirt(t, filepath.Join(img, KernelFile), filepath.Join(img, InitrdFile))
+	l.daemon()
+	l.virsh("created", "create", "domain.xml")
+	l.awaitRunning()
 	status := []string{"qemu-agent-command", "rouse", `{"execute":"guest-fsfreeze-status"}`}
-	l.virsh("Froze 1 filesystem(s)", "domfsfreeze", "rouse")
+	state := []string{"qemu-agent-command", "rouse", `{"execute":"rouse-status"}`}
+	whole := []string{"hold", "drain", "shut", "barrier", "settle", "freeze", "verify", "sync"}
+
+	l.virsh("Froze ", "domfsfreeze", "rouse")
 	l.virsh(`"frozen"`, status...)
-	if out, err := l.try("domfsfreeze", "rouse"); err == nil || !strings.Contains(out, "the guest is frozen") {
+	l.virsh(`"gate":"shut"`, state...)
+	l.expect("quiesce", "ready", whole...)
+	if out, err := l.try("domfsfreeze", "rouse"); err == nil || !strings.Contains(out, "frozen") {
 		t.Errorf("second freeze: %v, %s", err, out)
 	}
-	l.virsh("Thawed 1 filesystem(s)", "domfsthaw", "rouse")
+	l.virsh("Thawed ", "domfsthaw", "rouse")
 	l.virsh(`"thawed"`, status...)
-	l.virsh("No filesystems are mounted", "domfsinfo", "rouse")
+	l.virsh(`"gate":"open"`, state...)
+	l.expect("thaw", "open")
+
+	l.queries()
+	l.virsh("created", "snapshot-create-as", "rouse", "s1", "--disk-only", "--quiesce", "--no-metadata")
+	l.virsh(`"thawed"`, status...)
+	l.expect("thaw", "open")
+
+	// A copy of the whole machine: libvirt gives a domain that it restores a new genid, so that the thaw is
+	// answered when the adjust is under way or done.
+	l.virsh("Froze ", "domfsfreeze", "rouse")
+	l.virsh("saved", "save", "rouse", "saved")
+	l.virsh("restored", "restore", "saved")
+	l.virsh("Thawed ", "domfsthaw", "rouse")
+	l.awaitRunning()
+	l.virsh(`"gate":"open"`, state...)
+	if r := l.expect("adjust", "open", "shut", "entropy", "identity", "sever", "bump", "thaw", "wait", "hooks", "open"); r.Generation != 1 || r.Uncontrolled {
+		t.Errorf("after a restore: generation %d, uncontrolled %v; want 1, false", r.Generation, r.Uncontrolled)
+	}
+	l.virsh("being shutdown", "shutdown", "rouse", "--mode", "agent")
+	l.awaitEnd()
+}
+
+// queries are the commands that only ask.
+func (l *libvirt) queries() {
+	l.t.Helper()
+	l.virsh("", "domfsinfo", "rouse")
 	l.virsh("Time: ", "domtime", "rouse")
 	l.virsh("", "domtime", "rouse", "--now")
 	l.virsh("", "domtime", "rouse", "--sync")
-	l.virsh("lo ", "domifaddr", "rouse", "--source", "agent")
-	l.virsh("", "domhostname", "rouse", "--source", "agent")
+	l.virsh("10.0.2.15/24", "domifaddr", "rouse", "--source", "agent")
+	l.virsh("52:54:00:12:34:56", "domifaddr", "rouse", "--source", "agent")
+	l.virsh("web", "domhostname", "rouse", "--source", "agent")
 	l.virsh("os.kernel-release", "guestinfo", "rouse")
 	l.virsh("vcpus          : 0", "guestvcpus", "rouse") // the set that holds CPU 0
-	l.virsh("created", "snapshot-create-as", "rouse", "s1", "--disk-only", "--quiesce", "--no-metadata")
-	l.virsh(`"thawed"`, status...)
-	// A snapshot of the whole machine and a clone from it: save while frozen, restore, thaw.
-	l.virsh("Froze 1", "domfsfreeze", "rouse")
-	l.virsh("saved", "save", "rouse", "saved")
-	l.virsh("restored", "restore", "saved")
-	l.virsh("Thawed 1", "domfsthaw", "rouse")
-	l.virsh("being shutdown", "shutdown", "rouse", "--mode", "agent")
+}
+
+func (l *libvirt) awaitRunning() {
+	l.t.Helper()
+	for begin := time.Now(); ; time.Sleep(200 * time.Millisecond) {
+		out, err := l.try("qemu-agent-command", "rouse", `{"execute":"rouse-status"}`)
+		if err == nil && strings.Contains(out, `"state":"running"`) {
+			return
+		}
+		if time.Since(begin) > 2*time.Minute {
+			l.t.Fatalf("the guest does not come up: %v\n%s", err, out)
+		}
+	}
+}
+
+func (l *libvirt) awaitEnd() {
+	l.t.Helper()
 	for begin := time.Now(); ; time.Sleep(200 * time.Millisecond) {
 		if out, _ := l.try("list", "--name"); out == "" {
-			break
+			return
 		}
 		if time.Since(begin) > time.Minute {
-			t.Fatal("the guest does not shut down")
+			l.t.Fatal("the guest does not shut down")
 		}
 	}
 }
