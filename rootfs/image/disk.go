@@ -230,7 +230,7 @@ func (s *ext4Script) add(p string, e *entry) error {
 	if e.group != "" {
 		s.first[e.group] = p
 		// debugfs's ln leaves the count to us.
-		s.say("set_inode_field", name, "links_count", strconv.Itoa(s.links[e.group]))
+		s.say("set_inode_field", inodeName(name), "links_count", strconv.Itoa(s.links[e.group]))
 	}
 	s.attributes(name, e)
 	return s.xattrs(name, e)
@@ -280,9 +280,18 @@ func (s *ext4Script) temporary() (*os.File, error) {
 	return os.Create(filepath.Join(s.dir, strconv.Itoa(s.files)))
 }
 
+// inodeName keeps debugfs from taking a file named <12> for the inode of that number.
+func inodeName(name string) string {
+	if name == "/" {
+		return name
+	}
+	return "./" + name
+}
+
 // attributes sets what creating does not: it takes modes from the host's file, and owners from whoever builds.
 func (s *ext4Script) attributes(name string, e *entry) {
 	when := "@" + strconv.FormatInt(s.image.epoch, 10)
+	name = inodeName(name)
 	for _, f := range [][2]string{{"mode", fmt.Sprintf("0%o", e.mode)}, {"uid", fmt.Sprint(e.uid)}, {"gid", fmt.Sprint(e.gid)},
 		{"atime", when}, {"ctime", when}, {"mtime", when}, {"crtime", when}} {
 		s.say("set_inode_field", name, f[0], f[1])
@@ -290,6 +299,7 @@ func (s *ext4Script) attributes(name string, e *entry) {
 }
 
 func (s *ext4Script) xattrs(name string, e *entry) error {
+	name = "./" + name // its option parser would take "-f" for an option
 	for _, key := range sortedKeys(e.xattrs) {
 		f, err := s.temporary()
 		if err != nil {

@@ -19,6 +19,9 @@ func diskSpec(t *testing.T) Spec {
 		tar.Header{Name: "usr/bin/again", Typeflag: tar.TypeLink, Linkname: "usr/bin/tool"},
 		tar.Header{Name: "fifo", Typeflag: tar.TypeFifo, Mode: 0o600},
 		tar.Header{Name: `odd "name" here`, Uname: "odd"},
+		tar.Header{Name: "odd/<2>", Uname: "two", Mode: 0o640, Uid: 9}, tar.Header{Name: "odd/-f", Uname: "f", PAXRecords: map[string]string{"SCHILY.xattr.user.note": "f"}},
+		tar.Header{Name: "odd/-r/", Typeflag: tar.TypeDir, Mode: 0o711}, tar.Header{Name: `odd/back\slash #1`, Uname: "b"},
+		tar.Header{Name: "odd/<3>", Typeflag: tar.TypeLink, Linkname: "odd/<2>"},
 		tar.Header{Name: "empty", Typeflag: tar.TypeReg})
 	return Spec{Init: program(t, elf.EM_X86_64, ""), Layers: []Layer{layerOf(layer)}, Epoch: 1700000000}
 }
@@ -61,6 +64,7 @@ func TestExt4(t *testing.T) {
 		{"stat /usr/bin/tool", "security.capability"}, {"ea_get -x /usr/bin/tool user.note", "61 00 62"}, {"stat /dev/console", "Device major/minor number: 05:01"},
 		{"stat /fifo", "Type: FIFO"}, {`cat "odd ""name"" here"`, "odd"}, {"stat /sbin/init", `Fast link dest: "/init"`}, {"stat /tmp", "Mode:  01777"},
 		{"stat /usr/bin/tool", "mtime: 0x6553f100:00000000"}, {"show_super_stats -h", "rouse"}, {"stat /", "Mode:  0755"},
+		{"stat /odd/<2>", "Mode:  0640"}, {"stat /odd/<2>", "Links: 2"}, {"ea_get /odd/-f user.note", `"f"`}, {"stat /odd/-r", "Mode:  0711"}, {`cat "/odd/back\slash #1"`, "b"},
 	} {
 		if got := say(t, debugfs, "-R", c.command, disk); !strings.Contains(got, c.want) {
 			t.Errorf("%s: %s\ndoes not say %q", c.command, got, c.want)

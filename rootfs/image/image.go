@@ -33,9 +33,13 @@ type Spec struct {
 	Modules, Optional []string
 	// Decompress says whether compressed modules are stored plain: yes, no, or auto (also ""): if the kernel is older than
 	// 5.17. A newer kernel without CONFIG_MODULE_DECOMPRESS needs yes.
-	Decompress   string
+	Decompress string
+	// Choose is asked for the rest when Layers, Dir, Init and Files are in place: what it returns is used in place of Config, Modules
+	// and Commands, and its Folders are made where they are missing. So can a configuration follow from what an image holds.
+	Choose       func(*Contents) (Choice, error)
 	Files        []File   // further files, later ones win; they win over Layers and Dir as well
 	Layers       []Layer  // tar streams to include, with whiteouts; the first one is the lowest
+	MaxBytes     int64    // how large Layers may be in all, unpacked; 0 is DefaultMaxBytes
 	Dir          string   // a folder to include whole, above Layers: types, modes, links, owners as on disk; "" for none
 	KeepIdentity bool     // keep what [Identity] would strip from Layers and Dir
 	Commands     []string // absolute paths in the image that services execute: checked
@@ -88,8 +92,9 @@ func New(s Spec) (*Image, error) {
 		b.strip,       // of these two only: what is given by name is meant
 		b.addSkeleton, // only what Dir has not
 		b.addInit,
-		b.addModules,
 		b.addFiles,
+		b.choose,
+		b.addModules,
 		b.addConfig,
 		b.check, // last: sees the tree as the guest will
 	}
@@ -105,14 +110,17 @@ func New(s Spec) (*Image, error) {
 // and that all guests of the image would share. Patterns as in path.Match. True: the file stays, empty,
 // because its presence means "make one at boot" (machine-id(5)).
 var Identity = map[string]bool{
-	"/.dockerenv":                  false, // a guest is no container; programs look for it
-	"/etc/machine-id":              true,
-	"/var/lib/dbus/machine-id":     false,
-	"/var/lib/systemd/random-seed": false,
-	"/var/lib/urandom/random-seed": false,
-	"/var/lib/random-seed":         false,
-	"/etc/ssh/ssh_host_*_key":      false,
-	"/etc/ssh/ssh_host_*_key.pub":  false,
+	"/.dockerenv":                        false, // a guest is no container; programs look for it
+	"/etc/machine-id":                    true,
+	"/var/lib/dbus/machine-id":           false,
+	"/var/lib/systemd/random-seed":       false,
+	"/var/lib/urandom/random-seed":       false,
+	"/var/lib/random-seed":               false,
+	"/etc/ssh/ssh_host_*_key":            false,
+	"/etc/ssh/ssh_host_*_key.pub":        false,
+	"/etc/dropbear/dropbear_*_host_key":  false,
+	"/var/lib/systemd/credential.secret": false,
+	"/var/lib/NetworkManager/secret_key": false,
 }
 
 func (b *builder) strip() error {
@@ -140,6 +148,8 @@ type builder struct {
 	spec  Spec
 	image *Image
 	arch  string
+
+	entries int // of all layers
 }
 
 func (b *builder) warn(format string, args ...any) {

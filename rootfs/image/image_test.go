@@ -33,7 +33,7 @@ func program(t *testing.T, machine elf.Machine, loader string) string {
 	return write(t, filepath.Join(t.TempDir(), "program"), b.String(), 0o755)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -4,19 +4,23 @@ import (
 	"archive/tar"
 	"bytes"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/u-root/u-root/pkg/cpio"
 	"golang.org/x/sys/unix"
 )
 
 // tarOf makes a layer of headers; Xattrs and content ride in PAXRecords and in text.
-func tarOf(t *testing.T, entries ...tar.Header) []byte {
+func tarOf(t testing.TB, entries ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -54,7 +58,7 @@ func TestLayers(t *testing.T) {
 		tar.Header{Name: "etc/machine-id", Uname: "id"}, tar.Header{Name: ".dockerenv"}, tar.Header{Name: "etc/hosts"},
 		tar.Header{Name: "dev/console"}, // as docker export leaves it
 		tar.Header{Name: "dev/zero", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 5, Mode: 0o666},
-		tar.Header{Name: "../../../escape", Uname: "x"})
+		tar.Header{Name: "/from/root", Uname: "x"}, tar.Header{Name: ".wh..wh.plnk/7", Uname: "of AUFS"})
 	high := tarOf(t,
 		tar.Header{Name: "gone/.wh.one"},
 		tar.Header{Name: "opaque/new", Uname: "new"}, tar.Header{Name: "opaque/.wh..wh..opq"}, tar.Header{Name: "opaque/later", Uname: "later"},
@@ -62,13 +66,13 @@ func TestLayers(t *testing.T) {
 		tar.Header{Name: "usr/lib/c", Typeflag: tar.TypeLink, Linkname: "usr/lib/b"},
 		tar.Header{Name: ".wh.nothing"})
 	got := build(t, Spec{Init: program(t, elf.EM_X86_64, ""), Layers: []Layer{layerOf(low), layerOf(high)}})
-	for name, text := range map[string]string{"usr/lib/a": "high a", "gone/two": "2", "opaque/new": "new", "opaque/later": "later", "escape": "x",
+	for name, text := range map[string]string{"usr/lib/a": "high a", "gone/two": "2", "opaque/new": "new", "opaque/later": "later", "from/root": "x",
 		"etc/machine-id": "", "lib": "usr/lib"} {
 		if e, ok := got[name]; !ok || e.text != text {
 			t.Errorf("%s: there %v, %q; want %q", name, ok, e.text, text)
 		}
 	}
-	for _, name := range []string{"gone/one", "gone/.wh.one", "opaque/old", "opaque/sub", "opaque/sub/older", "opaque/.wh..wh..opq", ".dockerenv"} {
+	for _, name := range []string{"gone/one", "gone/.wh.one", "opaque/old", "opaque/sub", "opaque/sub/older", "opaque/.wh..wh..opq", ".wh..wh.plnk", ".wh..wh.plnk/7", ".dockerenv"} {
 		if _, ok := got[name]; ok {
 			t.Errorf("%s is in the image", name)
 		}
@@ -112,12 +116,129 @@ func TestLayerRefused(t *testing.T) {
 		{"no tar", []byte(strings.Repeat("x", 1024)), "layer 1: read tar"},
 		{"cut off", tarOf(t, tar.Header{Name: "a", Uname: "content"})[:514], "a"},
 		{"hard link to nothing", tarOf(t, tar.Header{Name: "a", Typeflag: tar.TypeLink, Linkname: "b"}), "a: hard link to b"},
+		{"leads out", tarOf(t, tar.Header{Name: "a/../../b", Uname: "x"}), `has ".." in it`},
+		{"leads out by a folder", tarOf(t, tar.Header{Name: "..", Typeflag: tar.TypeDir}), `has ".." in it`},
+		{"hides its folder", tarOf(t, tar.Header{Name: "a/b"}, tar.Header{Name: "a/.wh."}), "a whiteout that names no file"},
+		{"hides what is above", tarOf(t, tar.Header{Name: "a/b"}, tar.Header{Name: "a/.wh..."}), "a whiteout that names no file"},
+		{"links in a circle", tarOf(t, tar.Header{Name: "a", Typeflag: tar.TypeSymlink, Linkname: "b"}, tar.Header{Name: "b", Typeflag: tar.TypeSymlink, Linkname: "a"},
+			tar.Header{Name: "a/x"}), "too many symbolic links"},
+		{"name too long", tarOf(t, tar.Header{Name: strings.Repeat("n", 256)}), "more than 255 bytes"},
+		{"path too long", tarOf(t, tar.Header{Name: strings.Repeat("long/", 820) + "x"}), "more than 4095 bytes"},
+		{"link too long", tarOf(t, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("x", 4096)}), "more than 4095 bytes"},
+		{"nobody's", tarOf(t, tar.Header{Name: "f", Uid: 1<<32 - 1}), "is no user and group"},
+		{"below zero", tarOf(t, tar.Header{Name: "f", Gid: -2, Format: tar.FormatGNU}), "is no user and group"},
+		{"device", tarOf(t, tar.Header{Name: "d", Typeflag: tar.TypeBlock, Devminor: 1 << 20}), "too large"},
+		{"terminal", tarOf(t, tar.Header{Name: "\x1b[2J", Typeflag: tar.TypeLink, Linkname: "nothing"}), `"\x1b[2J": hard link`},
 		{"file over its own folder", tarOf(t, tar.Header{Name: "a", Uname: "1"}, tar.Header{Name: "a/b", Uname: "2"}), "a/b: /a is not a folder"},
 	} {
 		_, err := New(Spec{Init: program(t, elf.EM_X86_64, ""), Layers: []Layer{layerOf(c.tar)}})
 		if err == nil || !strings.Contains(fmt.Sprint(err), c.want) {
 			t.Errorf("%s: error %v does not say %q", c.name, err, c.want)
 		}
+	}
+}
+
+// What leads out of the image by links, leads to the same path in the image: nothing is ever unpacked on the host.
+func TestLinksStayInside(t *testing.T) {
+	outside := t.TempDir()
+	write(t, outside+"/victim", "mine", 0o644)
+	layer := tarOf(t,
+		tar.Header{Name: "out", Typeflag: tar.TypeSymlink, Linkname: outside},
+		tar.Header{Name: "up", Typeflag: tar.TypeSymlink, Linkname: "../../../../../../../.."},
+		tar.Header{Name: "out/victim", Uname: "theirs"},
+		tar.Header{Name: "up/top", Uname: "at the root"},
+		tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "out/victim"},
+		tar.Header{Name: "up/../../x/.wh.y"}) // refused before
+	_, err := New(Spec{Init: program(t, elf.EM_X86_64, ""), Layers: []Layer{layerOf(layer)}})
+	if err == nil || !strings.Contains(err.Error(), `has ".." in it`) {
+		t.Errorf("error %v", err)
+	}
+	layer = tarOf(t,
+		tar.Header{Name: "out", Typeflag: tar.TypeSymlink, Linkname: outside},
+		tar.Header{Name: "up", Typeflag: tar.TypeSymlink, Linkname: "../../../../../../../.."},
+		tar.Header{Name: "out/victim", Uname: "theirs"},
+		tar.Header{Name: "up/top", Uname: "at the root"},
+		tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "out/victim"})
+	got := build(t, Spec{Init: program(t, elf.EM_X86_64, ""), Layers: []Layer{layerOf(layer)}})
+	inside := strings.TrimPrefix(outside, "/") + "/victim"
+	if got["top"].text != "at the root" || got[inside].NLink != 2 || got[inside].Ino != got["hard"].Ino {
+		t.Errorf("top %q, %s %+v, hard %+v", got["top"].text, inside, got[inside].Info, got["hard"].Info)
+	}
+	if b, err := os.ReadFile(outside + "/victim"); err != nil || string(b) != "mine" {
+		t.Errorf("the host's file is %q, %v", b, err)
+	}
+}
+
+func TestLayersBounded(t *testing.T) {
+	big := tarOf(t, tar.Header{Name: "zeros", Uname: strings.Repeat("\x00", 1<<20)})
+	var small bytes.Buffer
+	z := gzip.NewWriter(&small)
+	_, err := z.Write(big)
+	must(t, err)
+	must(t, z.Close())
+	open := func() (io.ReadCloser, error) { return Decompress(bytes.NewReader(small.Bytes())) }
+	for _, c := range []struct {
+		layers int
+		bound  int64
+		fits   bool
+	}{{1, 1 << 20, false}, {1, 2 << 20, true}, {2, 2 << 20, false}} {
+		s := Spec{Init: program(t, elf.EM_X86_64, ""), MaxBytes: c.bound}
+		for range c.layers {
+			s.Layers = append(s.Layers, open)
+		}
+		i, err := New(s)
+		if (err == nil) != c.fits || err != nil && !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if i != nil {
+			must(t, i.Close())
+		}
+	}
+}
+
+// A layer is read to its end, behind the tar's: a digest is checked there.
+func TestLayerReadToTheEnd(t *testing.T) {
+	text := append(tarOf(t, tar.Header{Name: "a"}), make([]byte, 10240)...)
+	wrong := errors.New("wrong digest")
+	open := func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(text), iotest.ErrReader(wrong))), nil
+	}
+	if _, err := New(Spec{Init: program(t, elf.EM_X86_64, ""), Layers: []Layer{open}}); !errors.Is(err, wrong) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	layer := tarOf(t, tar.Header{Name: "etc/app.toml", Uname: "from the image"}, tar.Header{Name: "opt/bin/app", Mode: 0o755, Uname: "#!/opt/bin/sh"},
+		tar.Header{Name: "opt/bin/data"}, tar.Header{Name: "file"}, tar.Header{Name: "dir/", Typeflag: tar.TypeDir, Mode: 0o700})
+	sh := program(t, elf.EM_X86_64, "")
+	s := Spec{Init: sh, Layers: []Layer{layerOf(layer)}, Config: []byte("not this"), Files: []File{{Path: "/opt/bin/sh", Source: sh, Mode: 0o755}}}
+	s.Choose = func(c *Contents) (Choice, error) {
+		text, err := c.ReadFile("/etc/app.toml")
+		must(t, err)
+		if _, err := c.ReadFile("/nowhere"); !errors.Is(err, ErrMissing) {
+			t.Errorf("missing file: %v", err)
+		}
+		for _, l := range []struct{ file, path, dir, want string }{
+			{"app", "/bin:/opt/bin", "/", "/opt/bin/app"}, {"app", "bin", "/opt", "/opt/bin/app"}, {"./bin/app", "", "/opt", "/opt/bin/app"},
+			{"/any", "", "", "/any"}, {"data", "/opt/bin", "/", ""}, {"dir", "/", "/", ""}} {
+			if got, err := c.LookPath(l.file, l.path, l.dir); got != l.want || (err == nil) != (l.want != "") {
+				t.Errorf("%+v: %q, %v", l, got, err)
+			}
+		}
+		return Choice{Config: text, Commands: []string{"/opt/bin/app"}, Folders: []string{"/dir", "/made/for/it"}}, nil
+	}
+	got := build(t, s)
+	if got["etc/rouse.toml"].text != "from the image" || got["made/for/it"].Mode != 0o040755 || got["dir"].Mode != 0o040700 {
+		t.Errorf("configuration %q, folders %o and %o", got["etc/rouse.toml"].text, got["made/for/it"].Mode, got["dir"].Mode)
+	}
+	s.Choose = func(*Contents) (Choice, error) { return Choice{Folders: []string{"/file"}}, nil }
+	if _, err := New(s); err == nil || !strings.Contains(err.Error(), "/file: the image has it, and not as a folder") {
+		t.Errorf("error %v", err)
+	}
+	s.Choose = func(*Contents) (Choice, error) { return Choice{Commands: []string{"/opt/bin/data"}}, nil }
+	if _, err := New(s); err == nil || !strings.Contains(err.Error(), "not executable") {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -136,22 +257,71 @@ func TestUnreadableFileNamed(t *testing.T) {
 // Whatever the layers hold: a tree in which every entry's folder is a folder, or an error.
 func FuzzLayers(f *testing.F) {
 	f.Add([]byte("a\x00b/c\x00b/.wh.c\x00b/.wh..wh..opq\x00b"), []byte("b\x00b/../../x\x00.wh.b"))
+	f.Add([]byte("d/\x00d/l4\x00d/.wh...\x00.wh."), []byte("link3\x00link3/x\x00.wh.d"))
 	f.Fuzz(func(t *testing.T, low, high []byte) {
 		b := &builder{image: &Image{tree: newTree()}}
 		defer b.image.Close()
 		for _, names := range [][]byte{low, high} {
 			b.spec.Layers = append(b.spec.Layers, layerOf(fuzzTar(names)))
 		}
-		if b.addLayers() != nil {
-			return
+		if b.addLayers() == nil {
+			checkTree(t, b.image)
 		}
-		for _, p := range b.image.tree.paths() {
-			if strings.Contains(p, "/..") && strings.Contains(p+"/", "/../") {
-				t.Fatalf("path %q leads out", p)
-			}
-			if dir := b.image.tree.entries[p[:max(1, strings.LastIndexByte(p, '/'))]]; dir == nil || !dir.isDir() {
-				t.Fatalf("%q is in no folder", p)
-			}
+	})
+}
+
+// checkTree: every path is clean and in a folder, and the image can be written and read again, the same.
+func checkTree(t *testing.T, i *Image) {
+	t.Helper()
+	for _, p := range i.tree.paths() {
+		if path.Clean(p) != p || !path.IsAbs(p) {
+			t.Fatalf("path %q leads elsewhere", p)
+		}
+		if dir := i.tree.entries[path.Dir(p)]; dir == nil || !dir.isDir() {
+			t.Fatalf("%q is in no folder", p)
+		}
+		if e := i.tree.entries[p]; e.isRegular() && e.section == nil && e.length() > 0 {
+			t.Fatalf("%q has content from elsewhere", p)
+		}
+	}
+	var once, twice bytes.Buffer
+	if err := i.WriteTar(&once); err != nil {
+		t.Fatal(err)
+	}
+	b := &builder{spec: Spec{Layers: []Layer{layerOf(once.Bytes())}}, image: &Image{tree: newTree()}}
+	defer b.image.Close()
+	if err := b.addLayers(); err != nil {
+		t.Fatalf("what was written cannot be read: %v", err)
+	}
+	if err := b.image.WriteTar(&twice); err != nil || !bytes.Equal(once.Bytes(), twice.Bytes()) {
+		t.Fatalf("read and written again it is another image: %v", err)
+	}
+	for _, p := range i.tree.paths() {
+		if path.Base(p) == cpio.Trailer || p == "/"+cpio.Trailer {
+			return // refused, as TestRefused has it
+		}
+	}
+	if err := i.writeRecords(cpio.Newc.Writer(io.Discard)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Any bytes at all, plain or compressed.
+func FuzzLayerBytes(f *testing.F) {
+	good := tarOf(f, tar.Header{Name: "a/b", Uname: "text", PAXRecords: map[string]string{"SCHILY.xattr.user.x": "y"}}, tar.Header{Name: "c", Typeflag: tar.TypeLink, Linkname: "a/b"},
+		tar.Header{Name: "d", Typeflag: tar.TypeSymlink, Linkname: "a"}, tar.Header{Name: "d/.wh.b"}, tar.Header{Name: "e", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3})
+	var gz bytes.Buffer
+	z := gzip.NewWriter(&gz)
+	_, _ = z.Write(good)
+	z.Close()
+	f.Add(good)
+	f.Add(gz.Bytes())
+	f.Fuzz(func(t *testing.T, text []byte) {
+		b := &builder{image: &Image{tree: newTree()}, spec: Spec{MaxBytes: 1 << 20}}
+		defer b.image.Close()
+		b.spec.Layers = []Layer{func() (io.ReadCloser, error) { return Decompress(bytes.NewReader(text)) }}
+		if b.addLayers() == nil {
+			checkTree(t, b.image)
 		}
 	})
 }

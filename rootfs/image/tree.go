@@ -129,6 +129,9 @@ func (t *tree) put(p string, e *entry) error {
 	if err != nil {
 		return err
 	}
+	if err := checkName(at, e); err != nil {
+		return err
+	}
 	if at == "/" {
 		if !e.isDir() {
 			return fmt.Errorf("%s: the root can only be a folder", p)
@@ -149,6 +152,31 @@ func (t *tree) put(p string, e *entry) error {
 		t.remove(at)
 	}
 	t.entries[at] = e
+	return nil
+}
+
+// Limits of names: NAME_MAX and PATH_MAX with its final zero, linux/include/uapi/linux/limits.h. The kernel passes over
+// longer ones of an initramfs without a word (init/initramfs.c, do_header).
+const (
+	maxName = 255
+	maxPath = 4095
+)
+
+func checkName(p string, e *entry) error {
+	if len(p) > maxPath || len(e.link) > maxPath {
+		return fmt.Errorf("%s...: a path of more than %d bytes", p[:min(len(p), 80)], maxPath)
+	}
+	if strings.Contains(p+e.link, "\x00") {
+		return fmt.Errorf("%q: a name with a zero byte", p[:min(len(p), 80)])
+	}
+	for _, name := range strings.Split(p, "/") {
+		if len(name) > maxName {
+			return fmt.Errorf("%s...: a name of more than %d bytes", name[:80], maxName)
+		}
+	}
+	if e.mode&modeType == modeSymlink && e.link == "" {
+		return fmt.Errorf("%s: a symbolic link to nothing", p)
+	}
 	return nil
 }
 
