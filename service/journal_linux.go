@@ -48,6 +48,7 @@ func (j *journal) close() {
 	j.w.Close()
 	j.r.Close()
 	<-j.done
+	j.ring.close()
 }
 
 func (j *journal) read() {

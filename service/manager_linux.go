@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -213,7 +212,7 @@ func (m *Manager) Start(ctx context.Context) error {
 					return
 				}
 			}
-			if err := u.start(ctx); err != nil {
+			if err := u.start(ctx, byPlan); err != nil {
 				r.err = fmt.Errorf("service %s: %w", u.spec.Name, err)
 			}
 		}()
@@ -278,71 +277,6 @@ func (m *Manager) Close() error {
 	return m.release()
 }
 
-func (m *Manager) unit(name string) (*unit, error) {
-	if u := m.byName[name]; u != nil {
-		return u, nil
-	}
-	return nil, fmt.Errorf("service %q: no such service", name)
-}
-
-// Restart stops one service and starts it again, and waits until it is ready. It does so although restarts
-// are held, but not while frozen: then it waits for the thaw.
-func (m *Manager) Restart(ctx context.Context, name string) error {
-	if err := m.StopService(ctx, name); err != nil {
-		return err
-	}
-	return m.StartService(ctx, name)
-}
-
-// StartService starts one service unless it runs, and waits until it is ready.
-func (m *Manager) StartService(ctx context.Context, name string) error {
-	u, err := m.unit(name)
-	if err != nil {
-		return err
-	}
-	if err := m.prepare(); err != nil {
-		return err
-	}
-	if err := u.start(ctx); err != nil {
-		return fmt.Errorf("service %s: %w", name, err)
-	}
-	return nil
-}
-
-// StopService stops one service and leaves those that come after it alone.
-func (m *Manager) StopService(ctx context.Context, name string) error {
-	u, err := m.unit(name)
-	if err != nil {
-		return err
-	}
-	if err := u.stop(ctx); err != nil {
-		return fmt.Errorf("service %s: %w", name, err)
-	}
-	return nil
-}
-
-// Signal sends sig to the main process of a service.
-func (m *Manager) Signal(name string, sig syscall.Signal) error {
-	u, err := m.unit(name)
-	if err != nil {
-		return err
-	}
-	u.mu.Lock()
-	a := u.attempt
-	var p *Process
-	if a != nil {
-		p = a.main
-	}
-	u.mu.Unlock()
-	if p == nil {
-		return fmt.Errorf("service %s: %w", name, os.ErrProcessDone)
-	}
-	if err := p.Signal(sig); err != nil {
-		return fmt.Errorf("service %s: %w", name, err)
-	}
-	return nil
-}
-
 // Status returns the state of every service in start order.
 func (m *Manager) Status() []Status {
 	all := make([]Status, len(m.units))
@@ -350,16 +284,6 @@ func (m *Manager) Status() []Status {
 		all[i] = u.status()
 	}
 	return all
-}
-
-// Log returns the last n lines that a service printed, or all that are kept if n is 0 or less; nil if
-// there is no such service.
-func (m *Manager) Log(name string, n int) [][]byte {
-	u := m.byName[name]
-	if u == nil || !m.prepared.Load() {
-		return nil
-	}
-	return u.journal.ring.tail(n)
 }
 
 // ServiceOf returns the name of the service whose cgroup holds process pid, or "".

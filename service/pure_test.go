@@ -157,6 +157,50 @@ func TestRing(t *testing.T) {
 	}
 }
 
+// TestRingFollowed reads on and on, as fast or as slowly as it may be: numbers never lie, and nobody waits.
+func TestRingFollowed(t *testing.T) {
+	r := newRing(1000)
+	if lines, _, more := r.since(0); lines != nil || more == nil {
+		t.Fatalf("empty ring: %q, more %v", lines, more)
+	}
+	_, _, more := r.since(7) // of another life
+	for i := 1; i <= 500; i++ {
+		r.add(fmt.Appendf(nil, "%d", i))
+	}
+	select {
+	case <-more:
+	default:
+		t.Error("who waits was not told")
+	}
+	for _, after := range []uint64{0, 250, 400, 498, 499, 1000} {
+		kept, count, _ := r.since(after)
+		lines := numbered(kept, count, 3)
+		if after < 500 && lines[0].Seq <= after || count != 500 || uint64(len(lines)) != min(3, 501-lines[0].Seq) {
+			t.Errorf("after %d: %+v of %d", after, lines, count)
+		}
+		for _, l := range lines {
+			if l.Text != fmt.Sprint(l.Seq) {
+				t.Errorf("line %d is %q", l.Seq, l.Text)
+			}
+		}
+	}
+	if lines, _, more := r.since(500); lines != nil || more == nil {
+		t.Errorf("at the end: %q, %v", lines, more)
+	}
+	r.add(bytes.Repeat([]byte{'x'}, 5000)) // fills the ring: no line is whole
+	if lines, count, more := r.since(500); len(lines) > 1 || count != 501 || len(lines) == 0 && more == nil {
+		t.Errorf("%d lines of %d, more %v", len(lines), count, more)
+	}
+	r.add([]byte("last"))
+	if lines, _, _ := r.since(500); len(lines) != 1 || string(lines[0]) != "last" {
+		t.Errorf("%q", lines)
+	}
+	r.close()
+	if lines, _, more := r.since(502); lines != nil || more != nil {
+		t.Errorf("closed: %q, %v", lines, more)
+	}
+}
+
 func TestParseStat(t *testing.T) {
 	s, err := parseStat([]byte("42 (a ) (b) S 7 42 42 0 -1 4194560 100 0"))
 	if err != nil || s.comm != "a ) (b" || s.state != 'S' || s.ppid != 7 || s.flags != 4194560 {

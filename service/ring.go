@@ -10,6 +10,10 @@ type ring struct {
 	limit int
 	at    int  // where the next byte goes
 	full  bool // buf has wrapped
+
+	count  uint64        // lines added since the start
+	more   chan struct{} // closed with the next line; nil while nobody waits
+	closed bool
 }
 
 const ringStart = 4 << 10
@@ -26,6 +30,24 @@ func (r *ring) add(line []byte) {
 	r.grow(len(line) + 1)
 	r.put(line)
 	r.put([]byte{'\n'})
+	r.count++
+	r.wake()
+}
+
+// wake runs under r.mu.
+func (r *ring) wake() {
+	if r.more != nil {
+		close(r.more)
+		r.more = nil
+	}
+}
+
+// close lets nobody wait any longer.
+func (r *ring) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	r.wake()
 }
 
 func (r *ring) grow(n int) {
@@ -54,20 +76,43 @@ func (r *ring) put(p []byte) {
 
 // tail returns copies of the last n whole lines, the oldest first; n <= 0 is all of them.
 func (r *ring) tail(n int) [][]byte {
+	lines, _, _ := r.since(0)
+	if n > 0 && len(lines) > n {
+		lines = lines[len(lines)-n:]
+	}
+	return lines
+}
+
+// since returns copies of the lines that are kept of those after the first n, and how many there were in all. If it
+// has none, more is closed when there is one, or nil if there will be none. An n that is not reached yet is
+// of another life of the machine, and counts as 0.
+func (r *ring) since(n uint64) (lines [][]byte, count uint64, more <-chan struct{}) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n > r.count {
+		n = 0
+	}
+	if n < r.count {
+		lines = r.lines(r.count - n)
+	}
+	if len(lines) == 0 && r.more == nil && !r.closed {
+		r.more = make(chan struct{})
+	}
+	return lines, r.count, r.more
+}
+
+// lines returns copies of the last n whole lines. It runs under r.mu.
+func (r *ring) lines(n uint64) [][]byte {
 	var all []byte
 	if r.full {
 		all = append(all, r.buf[r.at:]...)
 	}
-	all = append(all, r.buf[:r.at]...)
-	whole := !r.full
-	r.mu.Unlock()
-	lines := splitLines(all)
-	if !whole && len(lines) > 0 {
+	lines := splitLines(append(all, r.buf[:r.at]...))
+	if r.full && len(lines) > 0 {
 		lines = lines[1:] // its beginning was overwritten
 	}
-	if n > 0 && len(lines) > n {
-		lines = lines[len(lines)-n:]
+	if uint64(len(lines)) > n {
+		lines = lines[uint64(len(lines))-n:]
 	}
 	return lines
 }

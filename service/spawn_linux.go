@@ -13,16 +13,36 @@ type spawnGate struct {
 	mu      sync.RWMutex // read: a start is under way
 	frozen  bool
 	held    bool
+	thawed  bool          // since held: the snapshot is over, and what is left is to adjust
 	changed chan struct{} // closed and replaced when frozen or held is cleared
 }
 
+// cause is who wants a process.
+type cause int
+
+const (
+	byPlan       cause = iota // all services are started; waits while frozen
+	byHand                    // waits until the snapshot is over too
+	bySupervisor              // a restart that nobody asked for; waits while held too
+)
+
+func (g *spawnGate) open(c cause) bool {
+	switch c {
+	case byHand:
+		return !g.frozen && (!g.held || g.thawed)
+	case bySupervisor:
+		return !g.frozen && !g.held
+	}
+	return !g.frozen
+}
+
 // beginSpawn waits until a process may be started; endSpawn must follow. It returns false if stop
-// was closed first. A restart that nobody asked for (automatic) respects HoldRestarts too.
-func (m *Manager) beginSpawn(automatic bool, stop <-chan struct{}) bool {
+// was closed first.
+func (m *Manager) beginSpawn(c cause, stop <-chan struct{}) bool {
 	for {
 		g := &m.spawns
 		g.mu.RLock()
-		if !g.frozen && !(automatic && g.held) {
+		if g.open(c) {
 			return true
 		}
 		changed := g.changed
@@ -49,7 +69,9 @@ func (m *Manager) blockSpawns(ctx context.Context) error {
 	return nil
 }
 
-func (m *Manager) allowSpawns() { m.clearSpawns(func(g *spawnGate) { g.frozen = false }) }
+func (m *Manager) allowSpawns() {
+	m.clearSpawns(func(g *spawnGate) { g.frozen, g.thawed = false, true })
+}
 
 func (m *Manager) clearSpawns(clear func(*spawnGate)) {
 	m.spawns.mu.Lock()
@@ -66,10 +88,12 @@ func (m *Manager) frozenNow() bool {
 }
 
 // quiet tells whether nothing should be started or asked that can wait.
-func (m *Manager) quiet() bool {
+func (m *Manager) quiet() bool { return !m.mayStart(bySupervisor) }
+
+func (m *Manager) mayStart(c cause) bool {
 	m.spawns.mu.RLock()
 	defer m.spawns.mu.RUnlock()
-	return m.spawns.frozen || m.spawns.held
+	return m.spawns.open(c)
 }
 
 // HoldRestarts keeps automatic restarts from happening until ReleaseRestarts: nothing is forked
@@ -78,7 +102,9 @@ func (m *Manager) quiet() bool {
 func (m *Manager) HoldRestarts() {
 	m.spawns.mu.Lock()
 	defer m.spawns.mu.Unlock()
-	m.spawns.held = true
+	if !m.spawns.held {
+		m.spawns.held, m.spawns.thawed = true, false
+	}
 }
 
 // ReleaseRestarts lets restarts that fell due since HoldRestarts begin.

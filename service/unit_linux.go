@@ -35,6 +35,7 @@ type unit struct {
 type run struct {
 	stop     chan struct{} // closed to end it
 	stopOnce sync.Once
+	cause    cause           // of its first process
 	kill     context.Context // ended when patience with the stop is over
 	killNow  context.CancelFunc
 	ready    chan struct{} // closed when ready for the first time
@@ -154,12 +155,14 @@ func (u *unit) close() error {
 	return errors.Join(errs...)
 }
 
-// start begins a run unless one is under way, and waits until it is ready.
-func (u *unit) start(ctx context.Context) error {
+// start begins a run unless one is under way, and waits until it is ready. c says what its
+// first process may have to wait for.
+func (u *unit) start(ctx context.Context, c cause) error {
 	u.mu.Lock()
 	r := u.run
 	if r == nil || r.over() {
 		r = newRun()
+		r.cause = c
 		u.run = r
 		go u.supervise(r)
 	}
@@ -244,8 +247,8 @@ func (u *unit) supervise(r *run) {
 	defer close(r.done)
 	defer r.killNow()
 	var p policy
-	for n := 0; ; n++ {
-		if !u.m.beginSpawn(n > 0, r.stop) {
+	for c := r.cause; ; c = bySupervisor {
+		if !u.m.beginSpawn(c, r.stop) {
 			u.change(func(s *Status) { s.State = Stopped })
 			return
 		}
