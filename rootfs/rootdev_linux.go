@@ -144,13 +144,16 @@ func (r Root) Mount(target string) error {
 }
 
 // EnterRoot leaves an initramfs for the root that the kernel command line names, and goes on there without an exec: see
-// [ParseRoot], [Root.Mount] and [MoveRoot]. It loads drivers for the devices that are there (Coldplug). False: there is nothing
-// to do, because no root is named or because this is no initramfs, as when the kernel has mounted root= itself.
+// [ParseRoot], [Root.Mount] and [MoveRoot]. It loads drivers for the devices that are there (Coldplug). A root that the kernel or
+// another initramfs has mounted stays, under the overlay if one is asked for. False: there is nothing to do.
 // Modules and files of the initramfs are gone afterwards: load and read before. An error is one to power off for.
 func EnterRoot(cmdline map[string][]string) (bool, error) {
 	root, ok, err := ParseRoot(cmdline)
-	if err != nil || !ok || !isInitramfs() {
+	if err != nil || !ok {
 		return false, err
+	}
+	if !IsInitramfs() {
+		return root.Overlay, root.coverSelf()
 	}
 	// What fails of it shows when the device does not come; the driver may as well be built in.
 	plugged := Coldplug("")
@@ -163,9 +166,22 @@ func EnterRoot(cmdline map[string][]string) (bool, error) {
 	return true, nil
 }
 
-const newRoot = "/newroot"
+// newRoot is in /tmp, which is a tmpfs by now: a root that is read-only has no place for it, and /run moves along.
+const newRoot = "/tmp/newroot"
 
-func isInitramfs() bool {
+// coverSelf puts the overlay over the root that this process lives on.
+func (r Root) coverSelf() error {
+	if !r.Overlay {
+		return nil
+	}
+	if err := overlay("/", newRoot); err != nil {
+		return err
+	}
+	return MoveRoot(newRoot)
+}
+
+// IsInitramfs tells whether the root is the memory that the kernel unpacked its initramfs into.
+func IsInitramfs() bool {
 	fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
@@ -179,19 +195,24 @@ const layers = "/run/rouse/root"
 
 func mountOverlay(lower Mount) error {
 	loadForType(lower.Type)
-	loadForType("overlay")
 	target := lower.Target
 	lower.Target = filepath.Join(layers, "lower")
-	above := filepath.Join(layers, "above")
-	upper, work := filepath.Join(above, "upper"), filepath.Join(above, "work")
 	if err := lower.Create(); err != nil {
 		return err
 	}
+	return overlay(lower.Target, target)
+}
+
+// overlay mounts the folder lower with a tmpfs above it at target.
+func overlay(lower, target string) error {
+	loadForType("overlay")
+	above := filepath.Join(layers, "above")
+	upper, work := filepath.Join(above, "upper"), filepath.Join(above, "work")
 	err := Mount{Source: "above", Target: above, Type: "tmpfs", Flags: NoDevices, Options: "mode=0755", Mode: modeDirectory, Why: "changes to the root"}.Create()
 	if err != nil {
 		return err
 	}
-	options := "lowerdir=" + lower.Target + ",upperdir=" + upper + ",workdir=" + work
+	options := "lowerdir=" + lower + ",upperdir=" + upper + ",workdir=" + work
 	for _, dir := range overlayDirs(options) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("mount %s: %w", target, err)
