@@ -3,11 +3,10 @@ package service
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +15,7 @@ import (
 // cgroup is one directory of the cgroup v2 tree (Documentation/admin-guide/cgroup-v2.rst). Its path
 // never changes; the rest is used by one goroutine at a time.
 type cgroup struct {
+	_      incomparable
 	path   string
 	dir    *os.File // for clone3 with CLONE_INTO_CGROUP (Linux 5.7)
 	killed bool     // since the directory was made
@@ -23,12 +23,12 @@ type cgroup struct {
 
 // makeCgroup makes the directory, or takes over one that an earlier run left.
 func makeCgroup(path string) (*cgroup, error) {
-	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("cgroup %s: %w", path, err)
+	if err := unix.Mkdir(path, 0o755); err != nil && err != unix.EEXIST {
+		return nil, about("cgroup", path, err)
 	}
 	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_RDONLY, 0)
 	if err != nil {
-		return nil, fmt.Errorf("cgroup %s: %w", path, err)
+		return nil, about("cgroup", path, err)
 	}
 	return &cgroup{path: path, dir: dir}, nil
 }
@@ -37,7 +37,7 @@ func makeCgroup(path string) (*cgroup, error) {
 func checkCgroup2(path string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return fmt.Errorf("cgroup %s: %w", path, err)
+		return about("cgroup", path, err)
 	}
 	if int64(st.Type) != unix.CGROUP2_SUPER_MAGIC {
 		return fmt.Errorf("cgroup %s: not a cgroup v2 file system (mount -t cgroup2)", path)
@@ -62,10 +62,11 @@ func removeTree(path string) error {
 			return err
 		}
 	}
-	if err := os.Remove(path); err != nil && !missing(err) {
-		return fmt.Errorf("remove cgroup: %w", err)
+	err := unix.Rmdir(path)
+	if err == unix.ENOENT {
+		return nil
 	}
-	return nil
+	return about("remove cgroup", path, err)
 }
 
 func subgroups(path string) []string {
@@ -75,14 +76,11 @@ func subgroups(path string) []string {
 	if err := unix.Stat(path, &st); err != nil || st.Nlink <= 2 {
 		return nil
 	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return nil
-	}
 	var dirs []string
-	for _, e := range entries {
-		if e.IsDir() {
-			dirs = append(dirs, filepath.Join(path, e.Name()))
+	for _, name := range entries(path) {
+		sub := path + "/" + name
+		if unix.Stat(sub, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			dirs = append(dirs, sub)
 		}
 	}
 	return dirs
@@ -91,24 +89,24 @@ func subgroups(path string) []string {
 // eachID calls do for every number in file ("cgroup.procs" or "cgroup.threads") of path and of all
 // cgroups below it. A cgroup that vanishes while we walk has no processes, so that is no error.
 func eachID(path, file string, do func(id int)) {
-	data, err := readKernel(path + "/" + file)
-	if err != nil {
-		return
-	}
-	for len(data) > 0 {
-		line := data
-		if i := bytes.IndexByte(data, '\n'); i >= 0 {
-			line, data = data[:i], data[i+1:]
-		} else {
-			data = nil
-		}
+	eachLine(path+"/"+file, func(line string) {
 		// 0 stands for a process outside of our pid namespace.
-		if id, err := strconv.Atoi(string(line)); err == nil && id > 0 {
+		if id, _ := strconv.Atoi(line); id > 0 {
 			do(id)
 		}
-	}
+	})
 	for _, sub := range subgroups(path) {
 		eachID(sub, file, do)
+	}
+}
+
+// eachLine calls do for each line of a kernel's file; for none if it cannot be read.
+func eachLine(path string, do func(line string)) {
+	data, _ := readKernel(path)
+	for text := string(data); text != ""; {
+		var line string
+		line, text, _ = strings.Cut(text, "\n")
+		do(line)
 	}
 }
 
@@ -140,44 +138,47 @@ func readKernel(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	buf := make([]byte, 0, 512)
+	var all []byte
+	buf := make([]byte, 4096)
 	for {
-		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		n, err := unix.Read(fd, buf)
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil {
-			return nil, err
+		if n <= 0 {
+			return all, err
 		}
-		buf = buf[:len(buf)+n]
-		if n == 0 {
-			return buf, nil
-		}
-		if cap(buf)-len(buf) < cap(buf)/2 {
-			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
-		}
+		all = append(all, buf[:n]...)
 	}
 }
 
 // kill ends every process below c at once, frozen ones too.
 func (c *cgroup) kill() error {
 	c.killed = true
-	err := os.WriteFile(filepath.Join(c.path, "cgroup.kill"), []byte("1"), 0)
-	if !missing(err) {
-		if err != nil {
-			return fmt.Errorf("kill cgroup: %w", err)
-		}
-		return nil
+	err := writeKernel(c.path+"/cgroup.kill", "1")
+	if err == unix.ENOENT {
+		return c.killEach()
 	}
-	return c.killEach()
+	return about("kill cgroup", c.path, err)
+}
+
+// writeKernel writes a file of procfs or cgroupfs. The error is the kernel's number alone.
+func writeKernel(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(fd, []byte(value))
+	unix.Close(fd)
+	return err
 }
 
 // killEach is for kernels before 5.14, which have no cgroup.kill. Frozen processes cannot fork away from us, and
 // SIGKILL ends them although they are frozen; those that forked while the freeze came are found by looking again.
 func (c *cgroup) killEach() error {
-	freeze := filepath.Join(c.path, "cgroup.freeze")
-	if err := os.WriteFile(freeze, []byte("1"), 0); err != nil {
-		return fmt.Errorf("kill cgroup: %w", err)
+	freeze := c.path + "/cgroup.freeze"
+	if err := writeKernel(freeze, "1"); err != nil {
+		return about("kill cgroup", c.path, err)
 	}
 	for range 100 {
 		n := 0
@@ -190,19 +191,13 @@ func (c *cgroup) killEach() error {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if err := os.WriteFile(freeze, []byte("0"), 0); err != nil {
-		return fmt.Errorf("kill cgroup: %w", err)
-	}
-	return nil
+	return about("kill cgroup", c.path, writeKernel(freeze, "0"))
 }
 
 // populated tells whether any process is left below c, zombies not counted.
 func (c *cgroup) populated() (bool, error) {
-	data, err := os.ReadFile(filepath.Join(c.path, "cgroup.events"))
-	if err != nil {
-		return false, fmt.Errorf("cgroup events: %w", err)
-	}
-	return eventOn(data, "populated"), nil
+	data, err := readKernel(c.path + "/cgroup.events")
+	return eventOn(data, "populated"), about("cgroup events", c.path, err)
 }
 
 // waitEmpty waits until no process is left below c.
@@ -234,9 +229,9 @@ func (c *cgroup) reap(ctx context.Context) error {
 type events struct{ f *os.File }
 
 func openEvents(path string) (*events, error) {
-	f, err := os.Open(filepath.Join(path, "cgroup.events"))
+	f, err := os.Open(path + "/cgroup.events")
 	if err != nil {
-		return nil, fmt.Errorf("cgroup events: %w", err)
+		return nil, about("cgroup events", "", err)
 	}
 	return &events{f: f}, nil
 }
@@ -248,7 +243,7 @@ func (e *events) is(key string) (bool, error) {
 	var buf [128]byte
 	n, err := unix.Pread(int(e.f.Fd()), buf[:], 0)
 	if err != nil {
-		return false, fmt.Errorf("read %s: %w", e.f.Name(), err)
+		return false, about("read", e.f.Name(), err)
 	}
 	return eventOn(buf[:n], key), nil
 }
@@ -278,7 +273,7 @@ func (e *events) wait(ctx context.Context, key string, want bool) error {
 		fds := [1]unix.PollFd{{Fd: int32(e.f.Fd()), Events: unix.POLLPRI}}
 		limit := unix.NsecToTimespec(slice.Nanoseconds())
 		if _, err := unix.Ppoll(fds[:], &limit, nil); err != nil && err != unix.EINTR {
-			return fmt.Errorf("poll %s: %w", e.f.Name(), err)
+			return about("poll", e.f.Name(), err)
 		}
 	}
 }

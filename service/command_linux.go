@@ -23,7 +23,7 @@ func (u *unit) command(argv []string, cg *cgroup, extra []string) (*Command, err
 	}
 	// The kernel's error for a missing folder would look like one for a missing program.
 	if st, err := os.Stat(u.spec.Dir); err != nil {
-		return nil, fmt.Errorf("working directory: %w", err)
+		return nil, about("working directory", "", err)
 	} else if !st.IsDir() {
 		return nil, fmt.Errorf("working directory %s: %w", u.spec.Dir, unix.ENOTDIR)
 	}

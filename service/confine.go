@@ -1,11 +1,10 @@
 package service
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"net/netip"
-	"sort"
+	"strconv"
 	"strings"
 )
 
@@ -51,14 +50,12 @@ type Socket struct {
 	Mode   uint32 // of a unix socket's file; 0666 if 0
 }
 
-func (l Limits) check() error {
-	if l.CPUs < 0 || math.IsNaN(l.CPUs) || math.IsInf(l.CPUs, 0) {
-		return fmt.Errorf("limit cpus %v: not a number of cores", l.CPUs)
+func (l *Limits) check() error {
+	// The kernel's least is 1 ms in 100. NaN is neither.
+	if l.CPUs == 0 || l.CPUs >= 0.01 && l.CPUs <= math.MaxInt32 {
+		return nil
 	}
-	if l.CPUs > 0 && l.CPUs < 0.01 {
-		return fmt.Errorf("limit cpus %v: the kernel's least is 0.01", l.CPUs)
-	}
-	return nil
+	return fmt.Errorf("limit cpus %v: not a number of cores from 0.01 on", l.CPUs)
 }
 
 // setting is one file of a cgroup and what to write to it.
@@ -67,78 +64,72 @@ type setting struct{ controller, file, value string }
 // cpuPeriod is the kernel's default for cpu.max, in microseconds.
 const cpuPeriod = 100_000
 
-func (l Limits) settings() []setting {
+func (l *Limits) settings() []setting {
 	var s []setting
-	if l.MemoryMax > 0 {
-		s = append(s, setting{"memory", "memory.max", fmt.Sprint(l.MemoryMax)}, setting{"memory", "memory.oom.group", "1"})
+	add := func(controller, file string, value uint64, suffix string) {
+		if value > 0 {
+			s = append(s, setting{controller, file, strconv.FormatUint(value, 10) + suffix})
+		}
 	}
-	if l.MemoryHigh > 0 {
-		s = append(s, setting{"memory", "memory.high", fmt.Sprint(l.MemoryHigh)})
-	}
-	if l.CPUs > 0 {
-		s = append(s, setting{"cpu", "cpu.max", fmt.Sprintf("%.0f %d", math.Round(l.CPUs*cpuPeriod), cpuPeriod)})
-	}
-	if l.PIDs > 0 {
-		s = append(s, setting{"pids", "pids.max", fmt.Sprint(l.PIDs)})
-	}
+	add("memory", "memory.max", l.MemoryMax, "")
+	add("memory", "memory.oom.group", min(l.MemoryMax, 1), "")
+	add("memory", "memory.high", l.MemoryHigh, "")
+	add("cpu", "cpu.max", uint64(math.Round(l.CPUs*cpuPeriod)), " "+strconv.Itoa(cpuPeriod))
+	add("pids", "pids.max", l.PIDs, "")
 	return s
 }
 
-// controllers returns the names that all of specs need, sorted.
-func controllers(specs []Spec) []string {
+// controllers returns the names that all of units need, each once.
+func controllers(units []*unit) []string {
 	var names []string
-	for _, s := range specs {
-		for _, set := range s.Limits.settings() {
+	for _, u := range units {
+		for _, set := range u.spec.Limits.settings() {
 			if !contains(names, set.controller) {
 				names = append(names, set.controller)
 			}
 		}
 	}
-	sort.Strings(names)
 	return names
 }
 
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
-}
+func contains(list []string, s string) bool { return indexOf(list, s) >= 0 }
 
-func (c Confine) needed() bool {
+func (c *Confine) needed() bool {
 	return len(c.Rlimits) > 0 || c.Nice != 0 || c.OOMScoreAdj != 0 || c.Capabilities != nil || c.NoNewPrivs ||
 		c.PrivateTmp || len(c.ReadOnly) > 0 || c.Seccomp == "basic"
 }
 
-func (c Confine) check() error {
-	problems := []error{oneOf("seccomp", c.Seccomp, "", "none", "basic")}
-	if c.Nice < -20 || c.Nice > 19 {
-		problems = append(problems, fmt.Errorf("nice %d: not within -20 to 19", c.Nice))
-	}
-	if c.OOMScoreAdj < -1000 || c.OOMScoreAdj > 1000 {
-		problems = append(problems, fmt.Errorf("oom_score_adj %d: not within -1000 to 1000", c.OOMScoreAdj))
-	}
+func (c *Confine) check() error {
+	var p problems
+	p.add(oneOf("seccomp", c.Seccomp, "none", "basic"))
+	p.add(checkRange("nice", c.Nice, -20, 19))
+	p.add(checkRange("oom_score_adj", c.OOMScoreAdj, -1000, 1000))
 	for _, r := range c.Rlimits {
-		if _, ok := rlimitNumbers[r.Name]; !ok {
-			problems = append(problems, fmt.Errorf("rlimit %q: no such limit", r.Name))
+		if rlimitNumber(r.Name) < 0 {
+			p.quote("rlimit", r.Name, "no such limit")
 		}
 		if r.Soft > r.Hard {
-			problems = append(problems, fmt.Errorf("rlimit %s: soft %d above hard %d", r.Name, r.Soft, r.Hard))
+			p.quote("rlimit", r.Name, "soft limit above the hard one")
 		}
 	}
 	for _, name := range c.Capabilities {
-		if _, ok := capabilityNumber(name); !ok {
-			problems = append(problems, fmt.Errorf("capability %q: no such capability", name))
+		if capabilityNumber(name) < 0 {
+			p.quote("capability", name, "no such capability")
 		}
 	}
-	for _, p := range c.ReadOnly {
-		if !strings.HasPrefix(p, "/") {
-			problems = append(problems, fmt.Errorf("read-only path %q: not absolute", p))
+	for _, path := range c.ReadOnly {
+		if !strings.HasPrefix(path, "/") {
+			p.quote("read-only path", path, "not absolute")
 		}
 	}
-	return errors.Join(problems...)
+	return p.err()
+}
+
+func checkRange(key string, n, least, most int) error {
+	if n >= least && n <= most {
+		return nil
+	}
+	return fmt.Errorf("%s %d: not within %d to %d", key, n, least, most)
 }
 
 // capabilityNames are those of include/uapi/linux/capability.h (Linux 6.12) by their number.
@@ -151,42 +142,50 @@ var capabilityNames = [...]string{
 	"checkpoint_restore",
 }
 
-func capabilityNumber(name string) (int, bool) {
-	name = strings.TrimPrefix(strings.ToLower(name), "cap_")
-	for i, n := range capabilityNames {
-		if n == name {
-			return i, true
-		}
-	}
-	return 0, false
+// capabilityNumber is -1 for a name that is none.
+func capabilityNumber(name string) int {
+	return indexOf(capabilityNames[:], strings.TrimPrefix(strings.ToLower(name), "cap_"))
 }
 
-// rlimitNumbers are those of include/uapi/asm-generic/resource.h.
-var rlimitNumbers = map[string]int{
-	"cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6, "nofile": 7, "memlock": 8, "as": 9,
-	"locks": 10, "sigpending": 11, "msgqueue": 12, "nice": 13, "rtprio": 14, "rttime": 15,
+// rlimitNames are those of include/uapi/asm-generic/resource.h by their number.
+var rlimitNames = [...]string{
+	"cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending", "msgqueue",
+	"nice", "rtprio", "rttime",
+}
+
+// rlimitNumber is -1 for a name that is none.
+func rlimitNumber(name string) int { return indexOf(rlimitNames[:], name) }
+
+func indexOf(list []string, s string) int {
+	for i, e := range list {
+		if e == s {
+			return i
+		}
+	}
+	return -1
 }
 
 // parse splits Listen into what socket(2) and bind(2) want.
-func (s Socket) parse() (network string, at netip.AddrPort, path string, err error) {
-	network, rest, _ := strings.Cut(s.Listen, ":")
+func (s *Socket) parse() (network string, at netip.AddrPort, path string, err error) {
+	network, path, _ = strings.Cut(s.Listen, ":")
+	why := ""
 	switch network {
 	case "tcp", "udp":
-		if at, err = netip.ParseAddrPort(rest); err != nil {
-			err = fmt.Errorf("socket %q: %w", s.Listen, err)
+		if at, err = netip.ParseAddrPort(path); err != nil {
+			why = err.Error()
 		}
-		return network, at, "", err
 	case "unix":
 		// 108 bytes of sun_path (unix(7)) with the zero at its end.
-		if !strings.HasPrefix(rest, "/") || len(rest) > 107 {
-			err = fmt.Errorf("socket %q: not an absolute path of at most 107 bytes", s.Listen)
+		if !strings.HasPrefix(path, "/") || len(path) > 107 {
+			why = "not an absolute path of at most 107 bytes"
 		}
-		return network, at, rest, err
+	default:
+		why = "not tcp:ADDRESS:PORT, udp:ADDRESS:PORT or unix:/PATH"
 	}
-	return "", at, "", fmt.Errorf("socket %q: not tcp:ADDRESS:PORT, udp:ADDRESS:PORT or unix:/PATH", s.Listen)
+	return network, at, path, wrong("socket", s.Listen, why)
 }
 
-func (s Socket) check() error {
+func (s *Socket) check() error {
 	if err := s.checkName(); err != nil {
 		return err
 	}
@@ -195,14 +194,14 @@ func (s Socket) check() error {
 }
 
 // checkName refuses what would garble LISTEN_FDNAMES, by the rule of sd_pid_notify_with_fds(3).
-func (s Socket) checkName() error {
+func (s *Socket) checkName() error {
 	for _, c := range []byte(s.Name) {
 		if c <= ' ' || c >= 0x7f || c == ':' {
-			return fmt.Errorf("socket name %q: only printable ASCII without blank and colon", s.Name)
+			return wrong("socket name", s.Name, "only printable ASCII without blank and colon")
 		}
 	}
 	if len(s.Name) > 255 {
-		return fmt.Errorf("socket name %.20q...: longer than 255 bytes", s.Name)
+		return wrong("socket name", s.Name, "longer than 255 bytes")
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ const (
 // nothing new and a child that outlives the main process can still speak. The reader never waits
 // for Output: a console at 9600 baud must not stop a service in its printf.
 type journal struct {
+	_       incomparable
 	name    string
 	r, w    *os.File
 	ring    *ring
@@ -32,7 +33,7 @@ type journal struct {
 func newJournal(name string, limit int, output func(string, []byte)) (*journal, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("log pipe: %w", err)
+		return nil, about("log pipe", "", err)
 	}
 	j := &journal{name: name, r: r, w: w, ring: newRing(limit), done: make(chan struct{})}
 	if output != nil {

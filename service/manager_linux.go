@@ -65,8 +65,8 @@ func New(o Options, specs []Spec) (*Manager, error) {
 		o.LogBytes = DefaultLogBytes
 	}
 	plan, err := order(specs)
-	for _, s := range specs {
-		err = errors.Join(err, s.check())
+	for i := range specs {
+		err = errors.Join(err, specs[i].check())
 	}
 	if err != nil {
 		return nil, err
@@ -75,10 +75,11 @@ func New(o Options, specs []Spec) (*Manager, error) {
 	m.spawns.changed = make(chan struct{})
 	m.dropin = &unit{m: m, spec: Spec{Name: dropinName, Dir: "/"}, who: account{name: "root", home: "/root"}}
 	for _, i := range plan {
-		s := specs[i].withDefaults()
+		s := specs[i]
+		s.setDefaults()
 		who, err := lookupAccount(o.Etc, s.User, s.Group)
 		if err != nil {
-			return nil, fmt.Errorf("service %s: %w", s.Name, err)
+			return nil, about("service", s.Name, err)
 		}
 		u := &unit{m: m, spec: s, who: who}
 		u.st = Status{Name: s.Name, State: Waiting, Since: m.now()}
@@ -140,7 +141,7 @@ func (m *Manager) acquire() error {
 	m.base = cgroupPath(m.services.path)
 	for _, u := range m.units {
 		if err := u.prepare(); err != nil {
-			return fmt.Errorf("service %s: %w", u.spec.Name, err)
+			return about("service", u.spec.Name, err)
 		}
 	}
 	if m.dropin.hookCg, err = makeCgroup(filepath.Join(m.hooks.path, dropinName)); err != nil {
@@ -213,7 +214,7 @@ func (m *Manager) Start(ctx context.Context) error {
 				}
 			}
 			if err := u.start(ctx, byPlan); err != nil {
-				r.err = fmt.Errorf("service %s: %w", u.spec.Name, err)
+				r.err = about("service", u.spec.Name, err)
 			}
 		}()
 	}
@@ -227,6 +228,7 @@ func (m *Manager) Start(ctx context.Context) error {
 }
 
 type result struct {
+	_    incomparable
 	done chan struct{}
 	err  error
 }
@@ -256,7 +258,7 @@ func (m *Manager) Stop(ctx context.Context) error {
 				}
 			}
 			if err := u.stop(ctx); err != nil {
-				errs[i] = fmt.Errorf("service %s: %w", u.spec.Name, err)
+				errs[i] = about("service", u.spec.Name, err)
 			}
 		}()
 	}

@@ -8,6 +8,7 @@ import (
 
 // message is what one datagram of the sd_notify(3) protocol says.
 type message struct {
+	_                          incomparable
 	ready, reloading, stopping bool
 	watchdog, trigger          bool // WATCHDOG=1, WATCHDOG=trigger
 	status                     string

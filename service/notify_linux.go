@@ -2,7 +2,6 @@ package service
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,24 +25,24 @@ const maxFDs = 253
 
 func listenNotify(dir string, a account) (*notifier, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
-		return nil, fmt.Errorf("notify socket: %w", err)
+		return nil, about("notify socket", "", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("notify socket: %w", err)
+		return nil, about("notify socket", "", err)
 	}
 	path := filepath.Join(dir, "notify")
 	if err := os.Remove(path); err != nil && !missing(err) {
-		return nil, fmt.Errorf("notify socket: %w", err)
+		return nil, about("notify socket", "", err)
 	}
 	fd, err := bindNotify(path)
 	if err != nil {
-		return nil, fmt.Errorf("notify socket %s: %w", path, err)
+		return nil, about("notify socket", path, err)
 	}
 	n := &notifier{path: path, file: os.NewFile(uintptr(fd), path)}
 	for _, p := range []string{path, dir} {
 		if err := os.Lchown(p, int(a.uid), int(a.gid)); err != nil {
 			n.close()
-			return nil, fmt.Errorf("notify socket: %w", err)
+			return nil, about("notify socket", "", err)
 		}
 	}
 	return n, nil

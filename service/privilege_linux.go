@@ -12,8 +12,7 @@ import (
 func dropBounding(keep []string) error {
 	var kept [64]bool
 	for _, name := range keep {
-		n, _ := capabilityNumber(name) // checked by New
-		kept[n] = true
+		kept[capabilityNumber(name)] = true // checked by New
 	}
 	for n := range kept {
 		if kept[n] {
@@ -36,19 +35,19 @@ func setCapabilities(keep []string) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	for _, name := range keep {
-		n, _ := capabilityNumber(name)
+		n := capabilityNumber(name)
 		bit := uint32(1) << (n % 32)
 		data[n/32].Effective |= bit
 		data[n/32].Permitted |= bit
 		data[n/32].Inheritable |= bit
 	}
 	if err := unix.Capset(&hdr, &data[0]); err != nil {
-		return fmt.Errorf("set capabilities: %w", err)
+		return about("set capabilities", "", err)
 	}
 	for _, name := range keep {
-		n, _ := capabilityNumber(name)
+		n := capabilityNumber(name)
 		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0); err != nil {
-			return fmt.Errorf("raise capability %s: %w", name, err)
+			return about("raise capability", name, err)
 		}
 	}
 	return nil
@@ -122,7 +121,7 @@ func (t *shimTask) filter() error {
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	_, _, e := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&fprog)), 0, 0, 0)
 	if e != 0 {
-		return fmt.Errorf("seccomp (CONFIG_SECCOMP_FILTER): %w", e)
+		return about("seccomp (CONFIG_SECCOMP_FILTER)", "", e)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (t target) connect(ctx context.Context, family int, a unix.Sockaddr) (*os.F
 	}
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("connect %s: %w", t.address, err)
+		return nil, about("connect", t.address, err)
 	}
 	return conn, nil
 }

@@ -62,7 +62,7 @@ func TestSpecRefused(t *testing.T) {
 		{"hook: both", func(s *Spec) { s.AfterRestore = []Hook{{Exec: []string{"x"}, URL: "http://x/"}} }},
 		{"hook: no command", func(s *Spec) { s.AfterRestore = []Hook{{}} }},
 		{`rlimit "files": no such limit`, func(s *Spec) { s.Confine.Rlimits = []Rlimit{{"files", 1, 1}} }},
-		{"soft 2 above hard 1", func(s *Spec) { s.Confine.Rlimits = []Rlimit{{"nofile", 2, 1}} }},
+		{"soft limit above the hard one", func(s *Spec) { s.Confine.Rlimits = []Rlimit{{"nofile", 2, 1}} }},
 		{`capability "cap_fly": no such`, func(s *Spec) { s.Confine.Capabilities = []string{"cap_fly"} }},
 		{"nice 20", func(s *Spec) { s.Confine.Nice = 20 }},
 		{"oom_score_adj 1001", func(s *Spec) { s.Confine.OOMScoreAdj = 1001 }},
@@ -244,7 +244,7 @@ func TestJudge(t *testing.T) {
 func TestParseMessage(t *testing.T) {
 	got := parseMessage([]byte("READY=1\nSTATUS=half \x1b[2Jway\nMAINPID=77\nEXTEND_TIMEOUT_USEC=1500000\nJUNK\nWATCHDOG=trigger\nMAINPID=1"))
 	want := message{ready: true, status: "half ?[2Jway", hasStatus: true, mainPID: 77, extend: 1500 * time.Millisecond, trigger: true}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	if d := micros("18446744073709551615"); d <= 0 {
@@ -329,7 +329,7 @@ func TestParseStatus(t *testing.T) {
 }
 
 func TestLimitSettings(t *testing.T) {
-	got := Limits{MemoryMax: 1 << 20, MemoryHigh: 1 << 19, CPUs: 0.25, PIDs: 7}.settings()
+	got := (&Limits{MemoryMax: 1 << 20, MemoryHigh: 1 << 19, CPUs: 0.25, PIDs: 7}).settings()
 	want := []setting{
 		{"memory", "memory.max", "1048576"}, {"memory", "memory.oom.group", "1"}, {"memory", "memory.high", "524288"},
 		{"cpu", "cpu.max", "25000 100000"}, {"pids", "pids.max", "7"},

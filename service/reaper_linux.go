@@ -34,6 +34,7 @@ const execPatience = 5 * time.Second
 
 // Process is a child that a Reaper watches.
 type Process struct {
+	_      incomparable
 	reaper *Reaper
 	pid    int
 	done   chan struct{}
@@ -54,7 +55,7 @@ func NewReaper() *Reaper { return &Reaper{children: make(map[int]*Process), pati
 func (r *Reaper) Run(ctx context.Context) error {
 	if os.Getpid() != 1 {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-			return fmt.Errorf("reaper: become child subreaper: %w", err)
+			return about("reaper: become child subreaper", "", err)
 		}
 	}
 	// One pending signal is enough: a sweep reaps all there are.

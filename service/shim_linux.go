@@ -84,10 +84,8 @@ func (t *shimTask) become(status io.Writer) error {
 }
 
 func (t *shimTask) chdir() error {
-	if err := unix.Chdir(t.Dir); err != nil {
-		return fmt.Errorf("working directory %s: %w", t.Dir, err)
-	}
-	return nil
+	err := unix.Chdir(t.Dir)
+	return about("working directory", t.Dir, err)
 }
 
 // mounts gives the thread a mount namespace of its own, that still sees what is mounted outside.
@@ -97,10 +95,10 @@ func (t *shimTask) mounts() error {
 		return nil
 	}
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("mount namespace: %w", err)
+		return about("mount namespace", "", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("mount namespace: %w", err)
+		return about("mount namespace", "", err)
 	}
 	for _, path := range c.ReadOnly {
 		if err := readOnly(path); err != nil {
@@ -113,7 +111,7 @@ func (t *shimTask) mounts() error {
 	for _, dir := range []string{"/tmp", "/var/tmp"} {
 		err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777")
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("private %s: %w", dir, err)
+			return about("private", dir, err)
 		}
 	}
 	return nil
@@ -123,30 +121,28 @@ func (t *shimTask) mounts() error {
 // What is mounted below stays as it is.
 func readOnly(path string) error {
 	if err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("read-only %s: %w", path, err)
+		return about("read-only", path, err)
 	}
-	if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-		return fmt.Errorf("read-only %s: %w", path, err)
-	}
-	return nil
+	err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+	return about("read-only", path, err)
 }
 
 func (t *shimTask) limits() error {
 	c := t.Confine
 	for _, r := range c.Rlimits {
 		// syscall's Setrlimit, so that Exec does not put back the nofile of before.
-		if err := syscall.Setrlimit(rlimitNumbers[r.Name], &syscall.Rlimit{Cur: r.Soft, Max: r.Hard}); err != nil {
-			return fmt.Errorf("rlimit %s: %w", r.Name, err)
+		if err := syscall.Setrlimit(rlimitNumber(r.Name), &syscall.Rlimit{Cur: r.Soft, Max: r.Hard}); err != nil {
+			return about("rlimit", r.Name, err)
 		}
 	}
 	if c.OOMScoreAdj != 0 {
 		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(c.OOMScoreAdj)), 0); err != nil {
-			return fmt.Errorf("oom_score_adj: %w", err)
+			return about("oom_score_adj", "", err)
 		}
 	}
 	if c.Nice != 0 {
 		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, c.Nice); err != nil {
-			return fmt.Errorf("nice: %w", err)
+			return about("nice", "", err)
 		}
 	}
 	return nil
@@ -160,7 +156,7 @@ func (t *shimTask) privileges() error {
 		}
 		if t.UID != 0 && len(keep) > 0 {
 			if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
-				return fmt.Errorf("keep capabilities: %w", err)
+				return about("keep capabilities", "", err)
 			}
 		}
 	}
@@ -174,7 +170,7 @@ func (t *shimTask) privileges() error {
 	}
 	if t.Confine.NoNewPrivs || t.Confine.Seccomp == "basic" {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			return fmt.Errorf("no_new_privs: %w", err)
+			return about("no_new_privs", "", err)
 		}
 	}
 	return nil
@@ -187,7 +183,7 @@ func (t *shimTask) setIDs() error {
 		return nil
 	}
 	if err := setgroups(t.Groups); err != nil {
-		return fmt.Errorf("groups: %w", err)
+		return about("groups", "", err)
 	}
 	if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(t.GID), uintptr(t.GID), uintptr(t.GID)); e != 0 {
 		return fmt.Errorf("group %d: %w", t.GID, e)
@@ -206,7 +202,7 @@ const startTimeout = 10 * time.Second
 func (u *unit) withShim(cmd *Command, files []*os.File, listen int) (status, read *os.File, err error) {
 	read, status, err = os.Pipe()
 	if err != nil {
-		return nil, nil, fmt.Errorf("pipe: %w", err)
+		return nil, nil, about("pipe", "", err)
 	}
 	task := shimTask{
 		Path: cmd.Path, Argv: cmd.Args, Dir: cmd.Dir,
@@ -233,7 +229,7 @@ func awaitShim(read *os.File) error {
 	said, err := io.ReadAll(io.LimitReader(read, 4096))
 	switch {
 	case err != nil:
-		return fmt.Errorf("start: set-up of the process: %w", err)
+		return about("start: set-up of the process", "", err)
 	case string(said) == shimReady:
 		return nil
 	case len(said) == 0:

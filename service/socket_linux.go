@@ -1,11 +1,8 @@
 package service
 
 import (
-	"fmt"
-	"net/netip"
 	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,100 +11,91 @@ import (
 const backlog = 4096
 
 // open binds the socket, and listens if it is of a kind that can.
-func (s Socket) open(who account) (*os.File, error) {
+func (s *Socket) open(who *account) (*os.File, error) {
 	network, at, path, err := s.parse()
 	if err != nil {
 		return nil, err
 	}
-	var fd int
-	if network == "unix" {
-		fd, err = openUnix(path, s.Mode, who)
-	} else {
-		fd, err = openInet(network, at)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("socket %s: %w", s.Listen, err)
-	}
-	return os.NewFile(uintptr(fd), s.Listen), nil
-}
-
-func openInet(network string, at netip.AddrPort) (int, error) {
-	family, kind := unix.AF_INET6, unix.SOCK_STREAM
-	var addr unix.Sockaddr = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
-	if ip := at.Addr().Unmap(); ip.Is4() {
-		family = unix.AF_INET
-		addr = &unix.SockaddrInet4{Port: int(at.Port()), Addr: ip.As4()}
+	family, kind := unix.AF_UNIX, unix.SOCK_STREAM
+	var addr unix.Sockaddr = &unix.SockaddrUnix{Name: path}
+	if network != "unix" {
+		family, addr = socketAddress(at.Addr(), int(at.Port()))
 	}
 	if network == "udp" {
 		kind = unix.SOCK_DGRAM
 	}
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	if kind == unix.SOCK_STREAM {
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	}
 	if err == nil {
-		err = unix.Bind(fd, addr)
+		f := os.NewFile(uintptr(fd), s.Listen)
+		if err = s.bind(fd, addr, kind, path, who); err == nil {
+			return f, nil
+		}
+		f.Close()
 	}
-	if err == nil && kind == unix.SOCK_STREAM {
-		err = unix.Listen(fd, backlog)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
+	return nil, about("socket", s.Listen, err)
 }
 
-func openUnix(path string, mode uint32, who account) (int, error) {
-	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
-		_ = os.Remove(path) // left by an earlier life; bind tells if it could not be removed
+func (s *Socket) bind(fd int, addr unix.Sockaddr, kind int, path string, who *account) error {
+	if path[0] == '/' {
+		return s.bindUnix(fd, addr, path, who)
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
+	if kind == unix.SOCK_DGRAM {
+		return unix.Bind(fd, addr)
 	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, addr); err != nil {
+		return err
+	}
+	return unix.Listen(fd, backlog)
+}
+
+func (s *Socket) bindUnix(fd int, addr unix.Sockaddr, path string, who *account) error {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		_ = unix.Unlink(path) // left by an earlier life; bind tells if it could not be removed
+	}
+	mode := s.Mode
 	if mode == 0 {
 		mode = 0o666
 	}
-	for _, step := range []func() error{
-		func() error { return unix.Bind(fd, &unix.SockaddrUnix{Name: path}) },
-		func() error { return os.Lchown(path, int(who.uid), int(who.gid)) },
-		func() error { return os.Chmod(path, os.FileMode(mode)) },
-		func() error { return unix.Listen(fd, backlog) },
-	} {
-		if err := step(); err != nil {
-			unix.Close(fd)
-			return -1, err
-		}
+	if err := unix.Bind(fd, addr); err != nil {
+		return err
 	}
-	return fd, nil
+	if err := unix.Lchown(path, int(who.uid), int(who.gid)); err != nil {
+		return err
+	}
+	if err := unix.Chmod(path, mode); err != nil {
+		return err
+	}
+	return unix.Listen(fd, backlog)
 }
 
 // held is a descriptor that we keep for a service: a socket of its Spec, or one that it gave us
 // by FDSTORE=1.
 type held struct {
+	_      incomparable
 	name   string
 	file   *os.File
 	stored bool
 }
 
 func (u *unit) openSockets() error {
-	for _, s := range u.spec.Sockets {
-		f, err := s.open(u.who)
+	for i := range u.spec.Sockets {
+		s := &u.spec.Sockets[i]
+		f, err := s.open(&u.who)
 		if err != nil {
 			return err
 		}
 		name := s.Name
-		if name == "" {
-			name = "unknown" // what sd_listen_fds_with_names(3) gives for a nameless one
-		}
-		u.held = append(u.held, held{name: name, file: f})
+		setString(&name, "unknown") // what sd_listen_fds_with_names(3) gives for a nameless one
+		u.hold(&held{name: name, file: f})
 	}
 	return nil
 }
+
+func (u *unit) hold(h *held) { u.held = append(u.held, h) }
 
 func (u *unit) closeSockets() {
 	for _, h := range u.held {
@@ -119,22 +107,22 @@ func (u *unit) closeSockets() {
 // listenFiles returns what the next process is given from descriptor 3 on, and the environment that says so.
 func (u *unit) listenFiles() ([]*os.File, []string) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	var files []*os.File
-	var names []string
-	for _, h := range u.held {
-		files = append(files, h.file)
-		names = append(names, h.name)
+	files := make([]*os.File, len(u.held))
+	names := ""
+	for i, h := range u.held {
+		files[i] = h.file
+		names += ":" + h.name
 	}
-	if len(files) == 0 {
+	u.mu.Unlock()
+	if names == "" {
 		return nil, nil
 	}
-	return files, []string{"LISTEN_FDS=" + strconv.Itoa(len(files)), "LISTEN_FDNAMES=" + strings.Join(names, ":")}
+	return files, []string{"LISTEN_FDS=" + strconv.Itoa(len(files)), "LISTEN_FDNAMES=" + names[1:]}
 }
 
 // store keeps descriptors that came with FDSTORE=1, up to Spec.FDStore, and closes the others.
 func (u *unit) store(name string, fds []int) {
-	if name == "" || (Socket{Name: name}).checkName() != nil {
+	if name == "" || (&Socket{Name: name}).checkName() != nil {
 		name = "stored"
 	}
 	u.mu.Lock()
@@ -150,21 +138,21 @@ func (u *unit) store(name string, fds []int) {
 			closeFDs(fds[i:])
 			return
 		}
-		u.held = append(u.held, held{name: name, file: os.NewFile(uintptr(fd), name), stored: true})
+		u.hold(&held{name: name, file: os.NewFile(uintptr(fd), name), stored: true})
 	}
 }
 
 // unstore drops the stored descriptors of that name, or all stored ones if name is "".
 func (u *unit) unstore(name string) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	kept := u.held[:0]
-	for _, h := range u.held {
+	all := u.held
+	u.held = nil
+	for _, h := range all {
 		if h.stored && (name == "" || h.name == name) {
 			h.file.Close()
-			continue
+		} else {
+			u.hold(h)
 		}
-		kept = append(kept, h)
 	}
-	u.held = kept
+	u.mu.Unlock()
 }

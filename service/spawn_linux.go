@@ -10,6 +10,7 @@ import (
 // frozen cgroup stops before its exec, and the thread of ours that waits for that exec waits with
 // it, holding the Reaper's lock.
 type spawnGate struct {
+	_       incomparable
 	mu      sync.RWMutex // read: a start is under way
 	frozen  bool
 	held    bool

@@ -89,33 +89,26 @@ type Hook struct {
 	Timeout time.Duration // DefaultHookTimeout if 0
 }
 
-func (s Spec) withDefaults() Spec {
+func (s *Spec) setDefaults() {
 	setDuration(&s.ReadyTimeout, DefaultReadyTimeout)
 	setDuration(&s.StopTimeout, DefaultStopTimeout)
 	setDuration(&s.RestartDelay, DefaultRestartDelay)
 	setDuration(&s.RestartMax, DefaultRestartMax)
 	setDuration(&s.StartWindow, DefaultStartWindow)
+	setDuration(&s.Health.Interval, 30*time.Second)
+	setDuration(&s.Health.Timeout, 5*time.Second)
 	if s.StopSignal == 0 {
 		s.StopSignal = syscall.SIGTERM
 	}
 	if s.StartLimit == 0 {
 		s.StartLimit = DefaultStartLimit
 	}
-	setDuration(&s.Health.Interval, 30*time.Second)
-	setDuration(&s.Health.Timeout, 5*time.Second)
 	if s.Health.Retries <= 0 {
 		s.Health.Retries = 3
 	}
-	if s.Restart == "" {
-		s.Restart = "never"
-	}
-	if s.Settle == "" {
-		s.Settle = "require"
-	}
-	if s.Dir == "" {
-		s.Dir = "/"
-	}
-	return s
+	setString(&s.Restart, "never")
+	setString(&s.Settle, "require")
+	setString(&s.Dir, "/")
 }
 
 func setDuration(d *time.Duration, standard time.Duration) {
@@ -124,108 +117,127 @@ func setDuration(d *time.Duration, standard time.Duration) {
 	}
 }
 
+func setString(s *string, standard string) {
+	if *s == "" {
+		*s = standard
+	}
+}
+
+// problems are what is wrong with a Spec.
+type problems struct{ list []error }
+
+func (p *problems) add(err error) {
+	if err != nil {
+		p.list = append(p.list, err)
+	}
+}
+
+func (p *problems) quote(what, value, why string) { p.add(wrong(what, value, why)) }
+
+func (p *problems) err() error { return errors.Join(p.list...) }
+
+// wrong is an error about a value of the configuration, nil if there is no reason.
+func wrong(what, value, why string) error {
+	if why == "" {
+		return nil
+	}
+	return fmt.Errorf("%s %q: %s", what, value, why)
+}
+
 // check finds what is wrong with s on its own; order finds what is wrong between services.
-func (s Spec) check() error {
+func (s *Spec) check() error {
 	if err := checkName(s.Name); err != nil {
 		return err
 	}
-	problems := []error{
-		s.checkExec(),
-		oneOf("restart", s.Restart, "", "never", "on-failure", "always"),
-		oneOf("settle", s.Settle, "", "require", "try", "off"),
-		s.checkReady(),
-		s.checkDurations(),
-		s.Limits.check(),
-		s.Confine.check(),
+	var p problems
+	p.add(checkCommand("exec", s.Exec))
+	p.add(oneOf("restart", s.Restart, "never", "on-failure", "always"))
+	p.add(oneOf("settle", s.Settle, "require", "try", "off"))
+	p.add(s.checkReady())
+	p.add(s.checkDurations())
+	p.add(s.Limits.check())
+	p.add(s.Confine.check())
+	for i := range s.Sockets {
+		p.add(s.Sockets[i].check())
 	}
-	for _, sock := range s.Sockets {
-		problems = append(problems, sock.check())
+	for i := range s.BeforeSnapshot {
+		p.add(s.BeforeSnapshot[i].check())
+	}
+	for i := range s.AfterRestore {
+		p.add(s.AfterRestore[i].check())
 	}
 	for _, e := range s.Env {
-		if k, _, ok := strings.Cut(e, "="); !ok || k == "" || strings.ContainsRune(e, 0) {
-			problems = append(problems, fmt.Errorf("env %q: not KEY=value", e))
+		if strings.IndexByte(e, '=') <= 0 || strings.IndexByte(e, 0) >= 0 {
+			p.quote("env", e, "not KEY=value")
 		}
 	}
 	if s.Oneshot && s.Restart == "always" {
-		problems = append(problems, errors.New("restart \"always\": a oneshot is meant to end; use \"on-failure\""))
+		p.quote("restart", s.Restart, "a oneshot is meant to end; use \"on-failure\"")
 	}
-	if err := errors.Join(problems...); err != nil {
-		return fmt.Errorf("service %s: %w", s.Name, err)
+	return about("service", s.Name, p.err())
+}
+
+func checkCommand(key string, argv []string) error {
+	if len(argv) == 0 || argv[0] == "" {
+		return errors.New(key + ": no command")
 	}
 	return nil
 }
 
-func (s Spec) checkExec() error {
-	if len(s.Exec) == 0 || s.Exec[0] == "" {
-		return errors.New("exec: no command")
+func (h *Hook) check() error {
+	if h.URL == "" {
+		return checkCommand("hook", h.Exec)
 	}
-	for _, hooks := range [][]Hook{s.BeforeSnapshot, s.AfterRestore} {
-		for _, h := range hooks {
-			if err := h.check(); err != nil {
-				return err
-			}
-		}
+	if len(h.Exec) > 0 {
+		return errors.New("hook: both a command and a URL")
 	}
-	return nil
+	_, err := parseTarget(h.URL)
+	return err
 }
 
-func (h Hook) check() error {
-	if h.URL != "" {
-		if len(h.Exec) > 0 {
-			return errors.New("hook: both a command and a URL")
-		}
-		_, err := parseTarget(h.URL)
-		return err
-	}
-	if len(h.Exec) == 0 || h.Exec[0] == "" {
-		return errors.New("hook: no command")
-	}
-	return nil
-}
-
-func (s Spec) checkReady() error {
+func (s *Spec) checkReady() error {
 	if s.Oneshot && (s.Ready.Kind != "" || s.Health.Check.Kind != "") {
 		return errors.New("ready: a oneshot is ready when it has ended, and has no health")
 	}
-	if err := oneOf("health", s.Health.Check.Kind, "", "port", "http", "exec"); err != nil {
+	if err := oneOf("health", s.Health.Check.Kind, "port", "http", "exec"); err != nil {
 		return err
 	}
-	return errors.Join(s.Ready.check("ready"), s.Health.Check.check("health"))
+	if err := s.Ready.check("ready"); err != nil {
+		return err
+	}
+	return s.Health.Check.check("health")
 }
 
-func (r Ready) check(key string) error {
-	if err := oneOf(key, r.Kind, "", "notify", "fd", "port", "http", "exec"); err != nil {
-		return err
-	}
-	switch {
-	case r.Kind == "http":
-		if _, err := parseTarget(r.URL); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+func (r *Ready) check(key string) error {
+	switch r.Kind {
+	case "http":
+		_, err := parseTarget(r.URL)
+		return about(key, "", err)
+	case "exec":
+		return checkCommand(key+" \"exec\"", r.Exec)
+	case "port":
+		if r.Port == 0 {
+			return errors.New(key + " \"port\": no port")
 		}
-	case r.Kind == "exec" && (len(r.Exec) == 0 || r.Exec[0] == ""):
-		return fmt.Errorf("%s \"exec\": no command", key)
-	case r.Kind == "port" && r.Port == 0:
-		return fmt.Errorf("%s \"port\": no port", key)
 	}
-	return nil
+	return oneOf(key, r.Kind, "notify", "fd", "port", "http", "exec")
 }
 
-func (s Spec) checkDurations() error {
+func (s *Spec) checkDurations() error {
 	for _, d := range []time.Duration{s.RestartDelay, s.RestartMax, s.StartWindow, s.ReadyTimeout, s.StopTimeout, s.Watchdog, s.Health.Interval, s.Health.Timeout} {
 		if d < 0 {
-			return fmt.Errorf("duration %v: negative", d)
+			return errors.New("duration " + d.String() + ": negative")
 		}
 	}
 	return nil
 }
 
+// oneOf wants one of allowed, or nothing.
 func oneOf(key, got string, allowed ...string) error {
-	for _, a := range allowed {
-		if got == a {
-			return nil
-		}
+	if got == "" || contains(allowed, got) {
+		return nil
 	}
-	return fmt.Errorf("%s %q: not one of %s", key, got, strings.Join(allowed[1:], ", "))
+	return wrong(key, got, "not one of "+strings.Join(allowed, ", "))
 }
 
 // checkName keeps names usable as the name of a cgroup, of a socket's folder and in a log line.
@@ -234,13 +246,13 @@ func checkName(name string) error {
 		return errors.New("service without a name")
 	}
 	if len(name) > 64 {
-		return fmt.Errorf("service %q: name longer than 64 bytes", name)
+		return wrong("service", name, "name longer than 64 bytes")
 	}
 	for i, c := range []byte(name) {
 		ok := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
 			i > 0 && strings.IndexByte("._-@", c) >= 0
 		if !ok {
-			return fmt.Errorf("service %q: name may hold letters, digits and, after the first, . _ - @", name)
+			return wrong("service", name, "name may hold letters, digits and, after the first, . _ - @")
 		}
 	}
 	return nil

@@ -2,6 +2,9 @@ package service
 
 import "time"
 
+// incomparable as a field spares the linker a function that compares two of a struct.
+type incomparable [0]func()
+
 // States of a service.
 const (
 	Waiting  = "waiting"  // not started yet
@@ -23,6 +26,7 @@ const (
 
 // Status is what a service is doing.
 type Status struct {
+	_        incomparable
 	Name     string    `json:"name"`
 	State    string    `json:"state"`
 	PID      int       `json:"pid,omitempty"` // main process; 0 if none

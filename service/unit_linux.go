@@ -28,7 +28,7 @@ type unit struct {
 	st      Status
 	run     *run     // from start to stop or final failure; kept when over
 	attempt *attempt // the process of now, nil if none
-	held    []held   // descriptors for the next process
+	held    []*held  // descriptors for the next process
 }
 
 // run is the time in which a service is wanted.
@@ -83,6 +83,7 @@ type attempt struct {
 
 // ending is how an attempt ended.
 type ending struct {
+	_         incomparable
 	err       error // could not start, or was ended by us for this reason
 	permanent bool  // starting again cannot help
 	status    unix.WaitStatus
@@ -122,7 +123,7 @@ func (u *unit) prepare() error {
 	}
 	// As its owner the service may open /dev/stdout anew, which many images log to.
 	if err := u.journal.w.Chown(int(u.who.uid), int(u.who.gid)); err != nil {
-		return fmt.Errorf("log pipe: %w", err)
+		return about("log pipe", "", err)
 	}
 	if err := u.openSockets(); err != nil {
 		return err
@@ -348,7 +349,7 @@ func permanent(err error) bool {
 // spawn starts the service's process.
 func (u *unit) spawn() (*attempt, error) {
 	u.change(func(s *Status) { s.State, s.Ready, s.Reason, s.Text = Starting, false, "", "" })
-	if err := u.cg.apply(u.spec.Limits); err != nil {
+	if err := u.cg.apply(&u.spec.Limits); err != nil {
 		return nil, err
 	}
 	files, listen := u.listenFiles()
@@ -394,7 +395,7 @@ func (u *unit) launch(a *attempt, cmd *Command, files []*os.File) (*Process, err
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("readiness pipe: %w", err)
+		return nil, about("readiness pipe", "", err)
 	}
 	defer w.Close()
 	p, err := u.execute(cmd, append(files, w), listen)
