@@ -19,6 +19,9 @@ func keysOf(t reflect.Type, prefix string) []string {
 	var keys []string
 	for i := range t.NumField() {
 		f := t.Field(i)
+		if f.Tag == "" {
+			continue // inside of a type that has a text of its own
+		}
 		name := prefix + f.Tag.Get("toml")
 		keys = append(keys, name)
 		ft := f.Type
@@ -41,7 +44,12 @@ var choices = map[string][]string{
 	"quiesce.leftovers": {"abort", "destroy", "keep"},
 	"adjust.late":       {"hold", "restart", "release"},
 	"service.restart":   {"never", "on-failure", "always"},
-	"service.ready":     {"started", "notify", "port"},
+	"service.ready":     {"started", "notify", "fd", "port", "http", "exec"},
+	"health.check":      {"", "port", "http", "exec"},
+	"service.on-exit":   {"none", "poweroff", "reboot"},
+	"service.seccomp":   {"none", "basic"},
+	"interface.dhcp":    {"", "off", "ipv4", "ipv6", "both"},
+	"log.level":         {"info", "warning", "off"},
 	"service.settle":    {"require", "try", "off"},
 	"allow.protocol":    {"", "tcp", "udp", "icmp"},
 }
@@ -62,6 +70,11 @@ func (c *checker) choice(key, table, value string) {
 func check(cfg *Config) []problem {
 	var c checker
 	c.hostname(cfg.Hostname)
+	c.choice("log.console", "log.level", cfg.Log.Console)
+	c.choice("log.kmsg", "log.level", cfg.Log.Kmsg)
+	for i, m := range cfg.Mounts {
+		c.mount(fmt.Sprintf("mount[%d]", i), m)
+	}
 	for i, n := range cfg.Interfaces {
 		c.network(fmt.Sprintf("interface[%d]", i), n)
 	}
@@ -78,8 +91,22 @@ func check(cfg *Config) []problem {
 	c.positive("quiesce.settle-timeout", cfg.Quiesce.SettleTimeout)
 	c.positive("quiesce.freeze-timeout", cfg.Quiesce.FreezeTimeout)
 	c.positive("adjust.timeout", cfg.Adjust.Timeout)
+	for _, path := range cfg.Quiesce.Freeze {
+		if path != "all" {
+			c.absolute("quiesce.freeze", path)
+		}
+	}
+	c.hooks("quiesce.hook", cfg.Quiesce.Hooks)
+	c.hooks("adjust.hook", cfg.Adjust.Hooks)
 	c.services(cfg.Services)
 	return c.found
+}
+
+func (c *checker) mount(key string, m Mount) {
+	c.absolute(key+".target", m.Target)
+	if m.Type == "" && m.Source == "" {
+		c.add(key, "write source = \"/dev/vdb\", or type = \"tmpfs\"", "nothing to mount")
+	}
 }
 
 func (c *checker) hostname(name string) {
@@ -107,6 +134,12 @@ func (c *checker) network(key string, n Interface) {
 	}
 	if n.MTU != 0 && (n.MTU < 68 || n.MTU > 65535) {
 		c.add(key+".mtu", "write 68 to 65535 (bytes)", "%d is not an MTU", n.MTU)
+	}
+	c.choice(key+".dhcp", "interface.dhcp", n.DHCP)
+	for i, r := range n.Routes {
+		if !r.To.IsValid() || !r.Via.IsValid() || r.To.Addr().Is4() != r.Via.Is4() {
+			c.add(fmt.Sprintf("%s.route[%d]", key, i), "write to = \"10.1.0.0/16\" and via = \"10.0.2.2\"", "a prefix and a router of one family are wanted")
+		}
 	}
 	if n.Gateway4.IsValid() && !n.Gateway4.Is4() {
 		c.add(key+".gateway4", "write an IPv4 address here and IPv6 under gateway6", "%s is not IPv4", n.Gateway4)
@@ -177,19 +210,54 @@ func (c *checker) service(key string, s Service) {
 		c.absolute(key+".dir", s.Dir)
 	}
 	c.choice(key+".restart", "service.restart", s.Restart)
-	c.choice(key+".ready", "service.ready", s.Ready)
 	c.choice(key+".settle", "service.settle", s.Settle)
-	if (s.Ready == "port") != (s.ReadyPort != 0) {
-		c.add(key+".ready-port", "write ready = \"port\" together with ready-port = 443", "ready is %q and ready-port is %d", s.Ready, s.ReadyPort)
+	c.choice(key+".on-exit", "service.on-exit", s.OnExit)
+	c.choice(key+".seccomp", "service.seccomp", s.Seccomp)
+	c.choice(key+".ready", "service.ready", s.Ready)
+	c.probe(key+".ready", s.Ready, s.ReadyPort, s.ReadyURL, s.ReadyExec)
+	c.choice(key+".health.check", "health.check", s.Health.Check)
+	c.probe(key+".health.", s.Health.Check, s.Health.Port, s.Health.URL, s.Health.Exec)
+	if s.Nice < -20 || s.Nice > 19 {
+		c.add(key+".nice", "write -20 to 19", "%d is not a nice value", s.Nice)
 	}
-	if _, ok := Signals[strings.TrimPrefix(s.StopSignal, "SIG")]; !ok {
+	if s.OOMScoreAdj < -1000 || s.OOMScoreAdj > 1000 {
+		c.add(key+".oom-score-adj", "write -1000 to 1000", "%d is out of range", s.OOMScoreAdj)
+	}
+	for _, path := range s.ReadOnly {
+		c.absolute(key+".read-only", path)
+	}
+	if Signal(s.StopSignal) == 0 {
 		c.add(key+".stop-signal", "write a name such as \"TERM\" or \"QUIT\"", "%q is not a signal", s.StopSignal)
 	}
-	for i, h := range s.BeforeSnapshot {
-		c.exec(fmt.Sprintf("%s.before-snapshot[%d].exec", key, i), h.Exec)
+	c.hooks(key+".before-snapshot", s.BeforeSnapshot)
+	c.hooks(key+".after-restore", s.AfterRestore)
+}
+
+// probe checks what belongs to one way of asking a service, and that nothing is there for another.
+func (c *checker) probe(key, kind string, port uint16, url string, argv []string) {
+	dash := ""
+	if !strings.HasSuffix(key, ".") {
+		dash = "-"
 	}
-	for i, h := range s.AfterRestore {
-		c.exec(fmt.Sprintf("%s.after-restore[%d].exec", key, i), h.Exec)
+	if (kind == "port") != (port != 0) {
+		c.add(key+dash+"port", "write \"port\" together with its number, as ready = \"port\" and ready-port = 443", "the kind is %q and the port %d", kind, port)
+	}
+	if (kind == "http") != (url != "") {
+		c.add(key+dash+"url", "write \"http\" together with a URL, as ready = \"http\" and ready-url = \"http://127.0.0.1:80/\"", "the kind is %q and the URL %q", kind, url)
+	}
+	if kind == "exec" || len(argv) > 0 {
+		c.exec(key+dash+"exec", argv)
+	}
+}
+
+func (c *checker) hooks(key string, list []Hook) {
+	for i, h := range list {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		if h.URL == "" {
+			c.exec(at+".exec", h.Exec)
+		} else if len(h.Exec) > 0 {
+			c.add(at, "keep one of the two", "both a program and a URL")
+		}
 	}
 }
 
@@ -209,31 +277,45 @@ func quoted(list []string) string {
 	return strings.Join(q, ", ")
 }
 
-// CheckFiles asks exists about every program that the configuration would run, and reports those that
-// are not there as Parse reports its findings; its error says the cure. The host asks it of an image, the guest of its own root.
+// CheckFiles is Document.CheckFiles for the text of one file.
 func CheckFiles(file string, text []byte, cfg Config, exists func(path string) error) []error {
-	doc, err := toml.Parse(text)
+	tree, err := toml.ParseFile(file, text)
 	if err != nil {
 		return []error{refusal(file, err)}
 	}
+	return Document{cfg, tree}.CheckFiles(exists)
+}
+
+// CheckFiles asks exists about every program that the configuration would run, and reports those that
+// are not there as Load reports its findings; its error says the cure. The host asks it of an image, the guest of its own root.
+func (d Document) CheckFiles(exists func(path string) error) []error {
 	var errs []error
-	ask := func(key string, argv []string) {
+	d.Config.programs(func(key string, argv []string) {
 		if len(argv) == 0 {
 			return
 		}
 		if err := exists(argv[0]); err != nil {
-			errs = append(errs, &Error{File: file, Line: line(doc, key), Key: key, Problem: err.Error()})
+			errs = append(errs, d.error(problem{key: key, problem: err.Error()}))
 		}
-	}
-	for i, s := range cfg.Services {
-		key := fmt.Sprintf("service[%d]", i)
-		ask(key+".exec", s.Exec)
-		for j, h := range s.BeforeSnapshot {
-			ask(fmt.Sprintf("%s.before-snapshot[%d].exec", key, j), h.Exec)
-		}
-		for j, h := range s.AfterRestore {
-			ask(fmt.Sprintf("%s.after-restore[%d].exec", key, j), h.Exec)
-		}
-	}
+	})
 	return errs
+}
+
+// programs calls f for every command, with its key.
+func (c *Config) programs(f func(key string, argv []string)) {
+	hooks := func(key string, list []Hook) {
+		for i, h := range list {
+			f(fmt.Sprintf("%s[%d].exec", key, i), h.Exec)
+		}
+	}
+	for i, s := range c.Services {
+		key := fmt.Sprintf("service[%d]", i)
+		f(key+".exec", s.Exec)
+		f(key+".ready-exec", s.ReadyExec)
+		f(key+".health.exec", s.Health.Exec)
+		hooks(key+".before-snapshot", s.BeforeSnapshot)
+		hooks(key+".after-restore", s.AfterRestore)
+	}
+	hooks("quiesce.hook", c.Quiesce.Hooks)
+	hooks("adjust.hook", c.Adjust.Hooks)
 }

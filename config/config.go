@@ -10,7 +10,6 @@
 package config
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 )
@@ -23,14 +22,45 @@ type Config struct {
 	// Hostname is set at boot; empty keeps the kernel's.
 	Hostname string `toml:"hostname"`
 	// Modules are kernel modules that services need, loaded after rouse's own, in this order.
-	Modules    []string    `toml:"modules"`
+	Modules []string `toml:"modules"`
+	// Coldplug also loads a module for every device that the kernel found and has none for.
+	Coldplug   bool        `toml:"coldplug"`
+	Log        Log         `toml:"log"`
+	Mounts     []Mount     `toml:"mount"`
 	Interfaces []Interface `toml:"interface"`
+	Resolver   Resolver    `toml:"resolver"`
 	Gate       Gate        `toml:"gate"`
 	Sysgenid   Sysgenid    `toml:"sysgenid"`
 	Quiesce    Quiesce     `toml:"quiesce"`
 	Adjust     Adjust      `toml:"adjust"`
 	Control    Control     `toml:"control"`
 	Services   []Service   `toml:"service"`
+}
+
+// Log is where rouse's own lines go; what is kept for `rousectl log` is always all of them.
+type Log struct {
+	// Console and Kmsg are the least level that goes there: "info", "warning" or "off".
+	Console string `toml:"console"`
+	Kmsg    string `toml:"kmsg"`
+	// Services says if the output of services goes to the console.
+	Services bool `toml:"services"`
+}
+
+// Mount is a filesystem for services, mounted in the order of the file.
+type Mount struct {
+	// Source is a device, LABEL=, UUID=, PARTLABEL= or PARTUUID=, or what the type wants (a 9p or
+	// virtiofs tag).
+	Source string `toml:"source"`
+	Target string `toml:"target"`
+	Type   string `toml:"type"`
+	// Options are as in fstab(5), "ro,nodev,size=64m". With "nofail" the guest comes up without it.
+	Options string `toml:"options"`
+}
+
+// Resolver is what /etc/resolv.conf is made of; what DHCP says comes after it.
+type Resolver struct {
+	Servers []netip.Addr `toml:"servers"`
+	Search  []string     `toml:"search"`
 }
 
 // Interface is one network interface, chosen by Name or by MAC; with neither, the first that is not
@@ -44,6 +74,15 @@ type Interface struct {
 	Gateway6  netip.Addr     `toml:"gateway6"`
 	// MTU in bytes; 0 keeps the driver's.
 	MTU int `toml:"mtu"`
+	// DHCP is "" or "off", "ipv4", "ipv6" (router advertisements, and DHCPv6 where they say so) or "both".
+	DHCP   string  `toml:"dhcp"`
+	Routes []Route `toml:"route"`
+}
+
+// Route is a route beside the default ones.
+type Route struct {
+	To  netip.Prefix `toml:"to"`
+	Via netip.Addr   `toml:"via"`
 }
 
 // Gate configures the firewall package.
@@ -84,8 +123,15 @@ type Quiesce struct {
 	// Watchdog thaws a quiesced guest that neither a new generation nor a release reaches, counted in
 	// guest-run time; "0s" never does.
 	Watchdog Duration `toml:"watchdog"`
-	// DropCaches empties the page cache before the snapshot, for a smaller one.
+	// Freeze are mount points whose filesystems are frozen for the snapshot; "all" is every one that can be.
+	Freeze []string `toml:"freeze"`
+	// DropCaches empties the page cache before the snapshot, for a smaller one; Compact moves what is in use
+	// together, and Trim tells block devices what is free.
 	DropCaches bool `toml:"drop-caches"`
+	Compact    bool `toml:"compact"`
+	Trim       bool `toml:"trim"`
+	// Hooks run before those of services; one that fails aborts the quiesce.
+	Hooks []Hook `toml:"hook"`
 }
 
 // Adjust configures what happens after a resume with a new generation.
@@ -94,6 +140,8 @@ type Adjust struct {
 	// shut), "restart" its service, or "release" with a warning.
 	Late    string   `toml:"late"`
 	Timeout Duration `toml:"timeout"`
+	// Hooks run after those of services, before the gate opens; one that fails keeps it shut.
+	Hooks []Hook `toml:"hook"`
 }
 
 // Control configures the host channel.
@@ -104,6 +152,8 @@ type Control struct {
 	Vsock uint32 `toml:"vsock"`
 	// Socket is the path of the unix socket in the guest, for rousectl.
 	Socket string `toml:"socket"`
+	// Notify is where READY=1 goes when all services are ready, as systemd's vmm.notify_socket.
+	Notify string `toml:"notify"`
 }
 
 // Service is one supervised program.
@@ -123,43 +173,81 @@ type Service struct {
 	// Restart is "never", "on-failure" or "always".
 	Restart      string   `toml:"restart"`
 	RestartDelay Duration `toml:"restart-delay"`
-	// Ready is "started", "notify" (sd_notify READY=1) or "port" (ReadyPort is listened on).
+	RestartMax   Duration `toml:"restart-max"`
+	// StartLimit is how many starts within StartWindow make a service failed; -1 is no limit.
+	StartLimit  int      `toml:"start-limit"`
+	StartWindow Duration `toml:"start-window"`
+	// OnExit is what becomes of the machine when the service has ended for good: "none", "poweroff" or
+	// "reboot".
+	OnExit string `toml:"on-exit"`
+	// Ready is "started", "notify" (sd_notify READY=1), "fd" (a newline on a descriptor, as s6 has it),
+	// "port" (ReadyPort is listened on), "http" (a GET of ReadyURL is answered with 2xx) or "exec"
+	// (ReadyExec ends with 0).
 	Ready        string   `toml:"ready"`
 	ReadyPort    uint16   `toml:"ready-port"`
+	ReadyURL     string   `toml:"ready-url"`
+	ReadyExec    []string `toml:"ready-exec"`
 	ReadyTimeout Duration `toml:"ready-timeout"`
 	StopSignal   string   `toml:"stop-signal"`
 	StopTimeout  Duration `toml:"stop-timeout"`
+	Health       Health   `toml:"health"`
+	Watchdog     Duration `toml:"watchdog"`
+
+	MemoryMax   Size     `toml:"memory-max"`
+	MemoryHigh  Size     `toml:"memory-high"`
+	CPUs        Cores    `toml:"cpus"`
+	PIDsMax     uint64   `toml:"pids-max"`
+	Rlimits     []Rlimit `toml:"rlimits"`
+	Nice        int      `toml:"nice"`
+	OOMScoreAdj int      `toml:"oom-score-adj"`
+	// Capabilities, where the key is there, are the only ones.
+	Capabilities []string `toml:"capabilities"`
+	NoNewPrivs   bool     `toml:"no-new-privs"`
+	PrivateTmp   bool     `toml:"private-tmp"`
+	ReadOnly     []string `toml:"read-only"`
+	// Seccomp is "none" or "basic".
+	Seccomp string   `toml:"seccomp"`
+	Sockets []Socket `toml:"socket"`
+	FDStore int      `toml:"fd-store"`
+
 	// Settle is "require", "try" or "off".
 	Settle         string `toml:"settle"`
 	BeforeSnapshot []Hook `toml:"before-snapshot"`
 	AfterRestore   []Hook `toml:"after-restore"`
 }
 
-// Hook is a program run around a snapshot.
+// Health is a check that is repeated while the service is ready.
+type Health struct {
+	// Check is "", "port", "http" or "exec", as Ready.
+	Check    string   `toml:"check"`
+	Port     uint16   `toml:"port"`
+	URL      string   `toml:"url"`
+	Exec     []string `toml:"exec"`
+	Interval Duration `toml:"interval"`
+	Timeout  Duration `toml:"timeout"`
+	Retries  int      `toml:"retries"`
+}
+
+// Socket is opened by init and handed to the service.
+type Socket struct {
+	Name string `toml:"name"`
+	// Listen is "tcp:ADDRESS:PORT", "udp:ADDRESS:PORT" or "unix:/PATH".
+	Listen string `toml:"listen"`
+	// Mode of a unix socket's file, octal: "0660".
+	Mode Mode `toml:"mode"`
+}
+
+// Hook is what is done around a snapshot: a program is run, or an empty POST sent to URL.
 type Hook struct {
 	Exec    []string `toml:"exec"`
+	URL     string   `toml:"url"`
 	Timeout Duration `toml:"timeout"`
 }
-
-// Duration is a time.Duration that TOML writes as "10s".
-type Duration time.Duration
-
-// UnmarshalText parses what time.ParseDuration does, without negative values.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a duration such as \"10s\" or \"250ms\"", text)
-	}
-	*d = Duration(v)
-	return nil
-}
-
-// MarshalText is the inverse of UnmarshalText.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
 // Default is the configuration of an empty file.
 func Default() Config {
 	return Config{
+		Log:      Log{Console: "info", Kmsg: "off", Services: true},
 		Gate:     Gate{Mechanism: "auto"},
 		Sysgenid: Sysgenid{Path: "/dev/sysgenid", Mode: "auto"},
 		Quiesce: Quiesce{
@@ -179,14 +267,19 @@ func (s *Service) serviceDefaults() {
 	setDefault(&s.Restart, "on-failure")
 	setDefault(&s.Ready, "started")
 	setDefault(&s.Settle, "require")
+	setDefault(&s.OnExit, "none")
+	setDefault(&s.Seccomp, "none")
 	setDefault(&s.StopSignal, "TERM")
 	setDefault(&s.RestartDelay, Duration(500*time.Millisecond))
 	setDefault(&s.ReadyTimeout, Duration(30*time.Second))
 	setDefault(&s.StopTimeout, Duration(10*time.Second))
-	for _, hooks := range [][]Hook{s.BeforeSnapshot, s.AfterRestore} {
-		for i := range hooks {
-			setDefault(&hooks[i].Timeout, Duration(10*time.Second))
-		}
+	hookDefaults(s.BeforeSnapshot)
+	hookDefaults(s.AfterRestore)
+}
+
+func hookDefaults(hooks []Hook) {
+	for i := range hooks {
+		setDefault(&hooks[i].Timeout, Duration(10*time.Second))
 	}
 }
 
@@ -197,16 +290,13 @@ func setDefault[T comparable](p *T, v T) {
 	}
 }
 
-// Programs are the paths of everything that the configuration would run, services first.
+// Programs are the paths of everything that the configuration would run.
 func (c Config) Programs() []string {
 	var list []string
-	for _, s := range c.Services {
-		list = append(list, s.Exec[0])
-	}
-	for _, s := range c.Services {
-		for _, h := range append(append([]Hook(nil), s.BeforeSnapshot...), s.AfterRestore...) {
-			list = append(list, h.Exec[0])
+	c.programs(func(_ string, argv []string) {
+		if len(argv) > 0 {
+			list = append(list, argv[0])
 		}
-	}
+	})
 	return list
 }

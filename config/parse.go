@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -35,40 +34,95 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Parse reads a configuration and the kernel command line's `rouse.*` settings above it, and checks
-// the result. overrides are "KEY=VALUE" without the `rouse.` prefix. All that is wrong is reported,
-// each as an *Error, joined; only what is no TOML, or of the wrong type, hides what follows from it.
+// Source is a text of the configuration.
+type Source struct {
+	// Name is what errors call it: a path, or such as "fw_cfg opt/rouse/hostname".
+	Name string
+	// Text is TOML; with Setting one "KEY=VALUE", whose value need not be quoted.
+	Text    []byte
+	Setting bool
+}
+
+// Document is a configuration with the places that it is from.
+type Document struct {
+	Config Config
+	tree   *toml.Value
+}
+
+// Parse is Load of one file and of settings of the kernel command line above it, without their `rouse.`
+// prefix.
 func Parse(file string, text []byte, overrides []string) (Config, error) {
-	c := Default()
-	doc, err := toml.Parse(text)
-	if err != nil {
-		return Config{}, refusal(file, err)
+	sources := []Source{{Name: file, Text: text}}
+	for _, o := range overrides {
+		sources = append(sources, Source{Name: CommandLine, Text: []byte(o), Setting: true})
 	}
+	d, err := Load(sources)
+	return d.Config, err
+}
+
+// Load reads a configuration from all its sources, of which later ones win key by key, and checks the
+// result. All that is wrong is reported, each as an *Error, joined; only what is no TOML, or of the
+// wrong type, hides what follows from it.
+func Load(sources []Source) (Document, error) {
+	d := Document{Config: Default(), tree: &toml.Value{Kind: toml.Table}}
 	var errs []error
+	for i, s := range sources {
+		if i == 0 {
+			d.tree.File = s.Name
+		}
+		tree, err := s.parse()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		d.tree.Merge(tree)
+	}
+	if len(errs) > 0 {
+		return Document{}, errors.Join(errs...)
+	}
 	mistyped := false
-	for _, e := range doc.Decode(&c) {
-		errs = append(errs, refusal(file, e))
+	for _, e := range d.tree.Decode(&d.Config) {
+		errs = append(errs, refusal(e.File, e))
 		mistyped = mistyped || !e.Unknown
 	}
 	if mistyped {
-		return Config{}, errors.Join(errs...)
+		return Document{}, errors.Join(errs...)
 	}
-	for _, o := range overrides {
-		if err := override(&c, o); err != nil {
-			errs = append(errs, err)
-		}
+	for i := range d.Config.Services {
+		d.Config.Services[i].serviceDefaults()
 	}
-	for i := range c.Services {
-		c.Services[i].serviceDefaults()
+	hookDefaults(d.Config.Quiesce.Hooks)
+	hookDefaults(d.Config.Adjust.Hooks)
+	for _, p := range check(&d.Config) {
+		errs = append(errs, d.error(p))
 	}
-	for _, p := range check(&c) {
-		e := &Error{File: file, Line: line(doc, p.key), Key: p.key, Problem: p.problem, Cure: p.cure}
-		if overridden(overrides, p.key) {
-			e.File, e.Line, e.Key = commandLine, 0, "rouse."+p.key
-		}
-		errs = append(errs, e)
+	return d, errors.Join(errs...)
+}
+
+func (s Source) parse() (*toml.Value, error) {
+	if s.Setting {
+		return setting(s.Name, string(s.Text))
 	}
-	return c, errors.Join(errs...)
+	tree, err := toml.ParseFile(s.Name, s.Text)
+	if err != nil {
+		return nil, refusal(s.Name, err)
+	}
+	return tree, nil
+}
+
+// error is a problem with its place.
+func (d Document) error(p problem) *Error {
+	e := &Error{Key: p.key, Problem: p.problem, Cure: p.cure}
+	e.place(d.tree.At(p.key).Position)
+	return e
+}
+
+// place fills in where the key stands, or the innermost table around it that is written down; nothing
+// if there is none.
+func (e *Error) place(at toml.Position) {
+	if e.File, e.Line = at.File, at.Line; at.File == CommandLine {
+		e.Key = "rouse." + e.Key
+	}
 }
 
 // refusal is a reader's error with its file and a cure.
@@ -78,7 +132,8 @@ func refusal(file string, err error) error {
 	if !errors.As(err, &t) {
 		return e
 	}
-	e.Line, e.Key, e.Problem = t.Line, t.Key, t.Problem
+	e.Key, e.Problem = t.Key, t.Problem
+	e.place(t.Position)
 	if t.Unknown {
 		e.Cure = "remove it"
 		if near := nearest(t.Key); near != "" {
@@ -88,37 +143,40 @@ func refusal(file string, err error) error {
 	return e
 }
 
-// line is where a key stands, or the innermost table around it that the file has; 0 if it has none.
-func line(doc *toml.Value, key string) int {
-	if v := doc.At(key); v != doc {
-		return v.Line
-	}
-	return 0
-}
+// CommandLine is the source of settings of the kernel command line, whose keys begin with "rouse.".
+const CommandLine = "kernel command line"
 
-// commandLine stands for the file in errors about overrides.
-const commandLine = "kernel command line"
-
-func overridden(overrides []string, key string) bool {
-	return slices.ContainsFunc(overrides, func(o string) bool { return strings.HasPrefix(o, key+"=") })
-}
-
-// override sets one key from the kernel command line. A value that is no TOML value is a string, so
+// setting makes a tree of KEY=VALUE. A value that is no TOML value of the key's type is a string, so
 // that nobody has to quote inside a boot loader's configuration.
-func override(c *Config, setting string) error {
-	key, value, ok := strings.Cut(setting, "=")
+func setting(source, text string) (*toml.Value, error) {
+	key, value, ok := strings.Cut(text, "=")
 	if !ok || key == "" {
-		return &Error{File: commandLine, Key: "rouse." + setting, Problem: "no value", Cure: "write rouse.KEY=VALUE"}
+		return nil, settingError(source, text, "no value")
 	}
-	problem := set(c, key, value)
+	tree, problem := set(source, key, value)
 	if problem != "" && problem != noSuchKey && problem != isList {
-		problem = set(c, key, strconv.Quote(value))
+		tree, problem = set(source, key, strconv.Quote(value))
 	}
-	if problem == "" {
-		return nil
+	if problem != "" {
+		return nil, settingError(source, key, problem)
 	}
-	return &Error{File: commandLine, Key: "rouse." + key, Problem: problem,
-		Cure: "settable here are hostname and the keys of the tables gate, sysgenid, quiesce, adjust and control"}
+	unnumber(tree)
+	return tree, nil
+}
+
+// unnumber takes away the lines of a setting, which has only one.
+func unnumber(v *toml.Value) {
+	v.Line = 0
+	for i := range v.Members {
+		v.Members[i].Line = 0
+		unnumber(v.Members[i].Value)
+	}
+}
+
+func settingError(source, key, problem string) error {
+	e := &Error{Key: key, Problem: problem, Cure: "write KEY=VALUE; lists of tables cannot be set here"}
+	e.place(toml.Position{File: source})
+	return e
 }
 
 const (
@@ -126,24 +184,25 @@ const (
 	isList    = "a list of tables cannot be set"
 )
 
-// set reads one line of TOML into c, which stays as it is if there is a problem.
-func set(c *Config, key, value string) (problem string) {
-	doc, err := toml.Parse([]byte(key + " = " + value))
+// set reads one line of TOML, and tries it.
+func set(source, key, value string) (tree *toml.Value, problem string) {
+	tree, err := toml.ParseFile(source, []byte(key+" = "+value))
 	var e *toml.Error
 	switch {
 	case errors.As(err, &e):
-		return e.Problem
-	case len(doc.Members) != 1:
-		return "one key at a time" // a line break in the value would begin another
-	case doc.Members[0].Name == "service" || doc.Members[0].Name == "interface":
-		return isList
+		return nil, e.Problem
+	case len(tree.Members) != 1:
+		return nil, "one key at a time" // a line break in the value would begin another
 	}
-	try := *c
-	if errs := doc.Decode(&try); len(errs) > 0 {
-		return errs[0].Problem
+	switch tree.Members[0].Name {
+	case "service", "interface", "mount", "hook":
+		return nil, isList
 	}
-	*c = try
-	return ""
+	var try Config
+	if errs := tree.Decode(&try); len(errs) > 0 {
+		return nil, errs[0].Problem
+	}
+	return tree, ""
 }
 
 // nearest is the known key that an unknown one was probably meant to be.

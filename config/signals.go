@@ -5,12 +5,28 @@ import (
 	"syscall"
 )
 
-// Signals are the names that stop-signal may have, without the SIG prefix.
-var Signals = map[string]syscall.Signal{
-	"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
-	"TERM": syscall.SIGTERM, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
-	"PWR": syscall.SIGPWR,
+// Signal is the signal of a name, with or without SIG before it; 0 if there is none that could stop a
+// service.
+func Signal(name string) syscall.Signal {
+	switch strings.TrimPrefix(name, "SIG") {
+	case "HUP":
+		return syscall.SIGHUP
+	case "INT":
+		return syscall.SIGINT
+	case "QUIT":
+		return syscall.SIGQUIT
+	case "KILL":
+		return syscall.SIGKILL
+	case "TERM":
+		return syscall.SIGTERM
+	case "USR1":
+		return syscall.SIGUSR1
+	case "USR2":
+		return syscall.SIGUSR2
+	case "WINCH":
+		return syscall.SIGWINCH
+	case "PWR":
+		return syscall.SIGPWR
+	}
+	return 0
 }
-
-// Signal is the signal of a name that Parse has accepted.
-func Signal(name string) syscall.Signal { return Signals[strings.TrimPrefix(name, "SIG")] }

@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +36,7 @@ const hookDir = "/etc/rouse/hooks.d"
 type guest struct {
 	log     *logger
 	cfg     config.Config
+	doc     config.Document
 	sources *genid.Sources
 	pool    *genid.Pool
 	device  device
@@ -60,15 +60,15 @@ func bootGuest() {
 	g := &guest{log: newLogger(os.Stdout), end: make(chan string, 1)}
 	defer func() {
 		if p := recover(); p != nil {
-			g.log.printf("panic: %v\r\n%s", p, debug.Stack())
+			g.log.warn("panic: %v\r\n%s", p, debug.Stack())
 			g.powerOff("poweroff")
 		}
 	}()
 	mode, err := g.run(context.Background())
 	if err != nil {
-		g.log.printf("cannot go on: %v", err)
+		g.log.warn("cannot go on: %v", err)
 		for _, line := range strings.Split(err.Error(), "\n") {
-			g.log.printf("reason: %s", line)
+			g.log.warn("reason: %s", line)
 		}
 		mode = "poweroff"
 	}
@@ -95,20 +95,23 @@ func (g *guest) run(ctx context.Context) (mode string, err error) {
 	if err := rootfs.MountEarly(); err != nil {
 		return "", err
 	}
+	// Best effort, as with those of the configuration: a kernel may have them built in, or not need
+	// them. What then lacks says so itself. Before the configuration: it may come from a disk or from fw_cfg.
+	g.loadModules(config.GuestModules())
 	if err := g.configure(); err != nil {
 		return "", err
 	}
-	// Best effort: a kernel may have them built in, or not need them. What then lacks says so itself.
-	for _, err := range split(rootfs.LoadModules("", append(config.GuestModules(), g.cfg.Modules...))) {
-		if !errors.Is(err, fs.ErrNotExist) {
-			g.problems.add("module: %v", err)
+	g.loadModules(g.cfg.Modules)
+	if g.cfg.Coldplug {
+		if err := rootfs.Coldplug(""); err != nil {
+			g.problem("coldplug: %v", err)
 		}
 	}
 	if err := rootfs.MountLate(); err != nil {
-		g.problems.add("%v", err)
+		g.problem("%v", err)
 	}
 	if _, err := rootfs.EnableControllers(cgroupRoot); err != nil {
-		g.problems.add("%v", err)
+		g.problem("%v", err)
 	}
 	if err := g.network(); err != nil {
 		return "", err
@@ -121,31 +124,33 @@ func (g *guest) run(ctx context.Context) (mode string, err error) {
 	return g.serve(ctx)
 }
 
+func (g *guest) loadModules(names []string) {
+	for _, err := range split(rootfs.LoadModules("", names)) {
+		if !errors.Is(err, fs.ErrNotExist) {
+			g.problem("module: %v", err)
+		}
+	}
+}
+
+// problem is something degraded: told in the status, and as a warning.
+func (g *guest) problem(format string, args ...any) {
+	g.problems.add(format, args...)
+	g.log.warn(format, args...)
+}
+
 // configure reads the configuration. A mistake in it is fatal: services that were meant to be guarded
 // would run otherwise.
 func (g *guest) configure() error {
-	text, err := os.ReadFile(config.Path)
-	if err != nil {
-		return fmt.Errorf("configuration: %w; put one into the image (rouse build --config)", err)
-	}
-	cfg, err := config.Parse(config.Path, text, overrides(rootfs.Cmdline()))
+	sources, err := g.configSources()
 	if err != nil {
 		return err
 	}
-	g.cfg = cfg
-	return errors.Join(config.CheckFiles(config.Path, text, cfg, executable)...)
-}
-
-// overrides are the rouse.* parameters of the kernel command line, in a fixed order.
-func overrides(cmdline map[string][]string) []string {
-	var list []string
-	for name, values := range cmdline {
-		if key, ok := strings.CutPrefix(name, "rouse."); ok {
-			list = append(list, key+"="+values[len(values)-1])
-		}
+	if g.doc, err = config.Load(sources); err != nil {
+		return err
 	}
-	slices.Sort(list)
-	return list
+	g.cfg = g.doc.Config
+	g.log.configure(g.cfg.Log)
+	return errors.Join(g.doc.CheckFiles(executable)...)
 }
 
 func executable(path string) error {
@@ -214,7 +219,7 @@ func (g *guest) equip() error {
 	}
 	g.openSources()
 	if g.gate, g.gateErr = firewall.New(g.gateOptions()); g.gateErr != nil {
-		g.problems.add("gate: %v; no quiesce is possible, and a clone cannot be kept from speaking", g.gateErr)
+		g.problem("gate: %v; no quiesce is possible, and a clone cannot be kept from speaking", g.gateErr)
 	}
 	// A service that keeps dialling has a SYN on its way whenever one looks, which hold lets nobody answer;
 	// it is severed in the clone. The grace period of the barrier may be hurried: this guest is ours.
@@ -237,10 +242,10 @@ func (g *guest) equip() error {
 func (g *guest) openSources() {
 	o := genid.MachineOptions()
 	o.Native = g.cfg.Sysgenid.Path
-	o.Log = g.problems.add
+	o.Log = g.problem
 	g.sources = genid.OpenSources(o)
 	if g.sources.Primary() == "" {
-		g.problems.add("no source of generations: a clone is noticed only when the host says so (rouse-resumed)")
+		g.problem("no source of generations: a clone is noticed only when the host says so (rouse-resumed)")
 	}
 	g.log.printf("generation %q by %v", g.sources.ID(), g.sources.Names())
 	if p := g.sources.Page(); p != nil {
@@ -281,7 +286,7 @@ func (g *guest) serveDevice() error {
 	}
 	g.device, g.deviceMode = servedDevice{served}, served.Mode().String()
 	if served.Mode() == sysgenid.ModeFile {
-		g.problems.add("%s is a plain file: acknowledgements are not available (CONFIG_FUSE_FS)", path)
+		g.problem("%s is a plain file: acknowledgements are not available (CONFIG_FUSE_FS)", path)
 	}
 	return nil
 }
@@ -317,7 +322,7 @@ func (g *guest) mechanism() string {
 func (g *guest) serve(ctx context.Context) (mode string, err error) {
 	go func() {
 		if err := g.reaper.Run(ctx); err != nil && ctx.Err() == nil {
-			g.problems.add("reaper: %v", err)
+			g.problem("reaper: %v", err)
 		}
 	}()
 	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.sources.Prompt(), g.log.printf))
@@ -346,11 +351,10 @@ func (g *guest) guardGate(ctx context.Context) {
 		return
 	}
 	err := g.gate.Guard(ctx, func(found firewall.State) {
-		g.problems.add("gate: it was changed from outside and found %s; it is shut again", found)
-		g.log.printf("gate: found %s, set again", found)
+		g.problem("gate: it was changed from outside and found %s; it is set again", found)
 	})
 	if err != nil && ctx.Err() == nil {
-		g.problems.add("gate: unguarded: %v", err)
+		g.problem("gate: unguarded: %v", err)
 	}
 }
 
@@ -368,8 +372,7 @@ func (g *guest) signals() <-chan os.Signal {
 // to see why; the others go on.
 func (g *guest) startServices(ctx context.Context) {
 	if err := g.services.Start(ctx); err != nil {
-		g.problems.add("services: %v", err)
-		g.log.printf("services: %v", err)
+		g.problem("services: %v", err)
 		return
 	}
 	// Refused if a snapshot was resumed while booting: then the adjust ends the booting.
@@ -386,13 +389,13 @@ func (g *guest) listen(ctx context.Context) {
 	serve := func(name string, f func() error) {
 		go func() {
 			if err := f(); err != nil && ctx.Err() == nil {
-				g.problems.add("control by %s: %v", name, err)
+				g.problem("control by %s: %v", name, err)
 			}
 		}()
 	}
 	c := g.cfg.Control
 	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil {
-		g.problems.add("control: %v", err)
+		g.problem("control: %v", err)
 	}
 	if c.Serial != "" {
 		serve("virtio-serial", func() error { return server.ServeSerial(ctx, g.serialPath()) })
@@ -410,7 +413,7 @@ func (g *guest) serialPath() string {
 	}
 	path, err := control.FindSerial(g.cfg.Control.Serial)
 	if err != nil {
-		g.problems.add("control: %v", err)
+		g.problem("control: %v", err)
 	}
 	return path
 }

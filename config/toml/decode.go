@@ -1,8 +1,8 @@
 package toml
 
 import (
-	"encoding"
 	"fmt"
+	"net/netip"
 	"reflect"
 )
 
@@ -13,7 +13,7 @@ type decoder struct {
 }
 
 // Decode puts v into what the pointer points at: strings, integers of every size, booleans, slices,
-// structs, whatever is an encoding.TextUnmarshaler, and these in each other. A struct's fields are found by
+// structs, addresses and prefixes of net/netip, whatever is a TextSetter, and these in each other. A struct's fields are found by
 // their `toml:"name"` tag, letter by letter; a field whose key is not in the text keeps what it has. It
 // gives all errors in the order of the text's tables; an unknown key's members are not listed too.
 func (v *Value) Decode(into any) []*Error {
@@ -21,6 +21,10 @@ func (v *Value) Decode(into any) []*Error {
 	d.value(v, reflect.ValueOf(into).Elem())
 	return d.errs
 }
+
+// TextSetter is a type with a form of its own. It gets a string's content, or a number as it is written.
+// It is not encoding.TextUnmarshaler, whose mere use would keep the parsers of time.Time in the program.
+type TextSetter interface{ SetText(text string) error }
 
 func (d *decoder) fail(at Position, problem string) *Error {
 	e := &Error{Position: at, Key: d.path.String(), Problem: problem}
@@ -42,8 +46,15 @@ func (d *decoder) is(v *Value, want Kind) bool {
 }
 
 func (d *decoder) value(v *Value, to reflect.Value) {
-	if u, ok := to.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		d.text(v, u)
+	switch p := to.Addr().Interface().(type) {
+	case TextSetter:
+		d.text(v, p.SetText)
+		return
+	case *netip.Addr:
+		d.text(v, func(s string) (err error) { *p, err = netip.ParseAddr(s); return err })
+		return
+	case *netip.Prefix:
+		d.text(v, func(s string) (err error) { *p, err = netip.ParsePrefix(s); return err })
 		return
 	}
 	switch k := to.Kind(); {
@@ -66,16 +77,14 @@ func (d *decoder) value(v *Value, to reflect.Value) {
 	}
 }
 
-// text gives what is not a string to the type's own reader too: it knows best what to write instead
-// (a duration of 10 lacks its unit).
-func (d *decoder) text(v *Value, u encoding.TextUnmarshaler) {
-	if v.Kind == Integer || v.Kind == String {
-		if err := u.UnmarshalText([]byte(v.Text)); err != nil {
-			d.fail(v.Position, err.Error())
-			return
-		}
+// text gives numbers to the type's own reader too: it may take them, and if not it knows best what to
+// write instead (a duration of 10 lacks its unit).
+func (d *decoder) text(v *Value, set func(string) error) {
+	if v.Kind != Integer && v.Kind != Float && v.Kind != String {
+		d.is(v, String)
+	} else if err := set(v.Text); err != nil {
+		d.fail(v.Position, err.Error())
 	}
-	d.is(v, String)
 }
 
 func (d *decoder) integer(v *Value, to reflect.Value) {

@@ -8,6 +8,7 @@ import (
 
 // parser reads one text. With err set, pos is at the end.
 type parser struct {
+	file      string
 	text      string
 	pos       int
 	line, bol int  // number and first byte of the line that pos is in
@@ -17,9 +18,12 @@ type parser struct {
 }
 
 // Parse reads a text. The error is an *Error.
-func Parse(text []byte) (*Value, error) {
-	root := &Value{Kind: Table, made: header, Position: Position{1, 1}}
-	p := &parser{text: strings.TrimPrefix(string(text), "\ufeff"), line: 1}
+func Parse(text []byte) (*Value, error) { return ParseFile("", text) }
+
+// ParseFile is Parse for the text of a file, whose name every position then has.
+func ParseFile(file string, text []byte) (*Value, error) {
+	root := &Value{Kind: Table, made: header, Position: Position{1, 1, file}}
+	p := &parser{file: file, text: strings.TrimPrefix(string(text), "\ufeff"), line: 1}
 	if len(text) > MaxSize {
 		p.fail("longer than " + strconv.Itoa(MaxSize) + " bytes")
 	}
@@ -43,7 +47,7 @@ func (p *parser) failAt(at Position, problem string) {
 	p.pos = len(p.text)
 }
 
-func (p *parser) here() Position { return Position{p.line, p.pos - p.bol + 1} }
+func (p *parser) here() Position { return Position{p.line, p.pos - p.bol + 1, p.file} }
 
 // expected fails with what stands here instead.
 func (p *parser) expected(what string) {

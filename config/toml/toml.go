@@ -48,8 +48,11 @@ var kindNames = [...]string{"a string", "an integer", "a boolean", "an array", "
 // String is the kind's name with its article.
 func (k Kind) String() string { return kindNames[k] }
 
-// Position is a place in the text. Both count from 1; Column counts bytes.
-type Position struct{ Line, Column int }
+// Position is a place in the text that Parse or ParseFile was given. Line and Column count from 1; Column counts bytes.
+type Position struct {
+	Line, Column int
+	File         string
+}
 
 // Value is a node of the tree. A table that stands under a header has the header's position, any other
 // value that of its first character.
@@ -99,6 +102,17 @@ func (v *Value) add(k part, child *Value) *Value {
 // At is the value that a key such as service[1].exec leads to from v, or the last one on the way that
 // is there. It knows bare names only, no quoted ones.
 func (v *Value) At(key string) *Value {
+	v, _ = v.find(key)
+	return v
+}
+
+// Has says if the key leads to a value.
+func (v *Value) Has(key string) bool {
+	_, rest := v.find(key)
+	return rest == ""
+}
+
+func (v *Value) find(key string) (last *Value, rest string) {
 	for key != "" {
 		end := 1
 		for end < len(key) && key[end] != '.' && key[end] != '[' {
@@ -110,7 +124,7 @@ func (v *Value) At(key string) *Value {
 		}
 		v, key = next, key[end:]
 	}
-	return v
+	return v, key
 }
 
 // child takes one step of At: "name", ".name" or "[1]".

@@ -12,11 +12,14 @@ import (
 // duration stands for the types that read themselves.
 type duration time.Duration
 
-func (d *duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
+func (d *duration) SetText(text string) error {
+	v, err := time.ParseDuration(text)
 	*d = duration(v)
 	return err
 }
+
+// UnmarshalText is for the oracle.
+func (d *duration) UnmarshalText(text []byte) error { return d.SetText(string(text)) }
 
 type item struct {
 	Name  string   `toml:"name"`

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rouse/config"
+	"rouse/rootfs"
+)
+
+const (
+	// configDir holds files like config.Path, read after it in the order of their names.
+	configDir = "/etc/rouse.d"
+	// configDisk is the label of a filesystem with rouse.toml and rouse.d in its root.
+	configDisk = "rouse-config"
+	// firmwareFolder is where QEMU's -fw_cfg files are taken from.
+	firmwareFolder = "opt/rouse"
+)
+
+// configSources are all places that a configuration may stand in, of which later ones win: the image,
+// then what the host adds to this machine.
+func (g *guest) configSources() ([]config.Source, error) {
+	list, err := configFiles("/")
+	if err != nil {
+		return nil, err
+	}
+	for _, add := range []func() ([]config.Source, error){diskSources, firmwareSources, credentialSources} {
+		more, err := add()
+		if err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+		list = append(list, more...)
+	}
+	list = append(list, overrides(rootfs.Cmdline())...)
+	if len(list) == 0 {
+		return nil, fmt.Errorf("configuration: there is no %s; put one into the image (rouse build --config)", config.Path)
+	}
+	return list, nil
+}
+
+// configFiles are rouse.toml and rouse.d/*.toml below a root's /etc, or in the root of a disk.
+func configFiles(root string) ([]config.Source, error) {
+	dir := filepath.Dir(config.Path)
+	if root != "/" {
+		dir = "/"
+	}
+	names, _ := filepath.Glob(filepath.Join(root, dir, "rouse.d", "*.toml"))
+	slices.Sort(names)
+	var list []config.Source
+	for _, name := range append([]string{filepath.Join(root, dir, "rouse.toml")}, names...) {
+		text, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+		list = append(list, config.Source{Name: name, Text: text})
+	}
+	return list, nil
+}
+
+// diskSources reads a disk that the host has given to this machine for its configuration.
+func diskSources() ([]config.Source, error) {
+	device, filesystem, err := rootfs.FindDevice("LABEL="+configDisk, 0)
+	if err != nil {
+		return nil, nil // most machines have none
+	}
+	const at = "/run/rouse/config"
+	if err := os.MkdirAll(at, 0o755); err != nil {
+		return nil, err
+	}
+	flags := uintptr(unix.MS_RDONLY | unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC)
+	if err := unix.Mount(device, at, filesystem.Type, flags, ""); err != nil {
+		return nil, fmt.Errorf("mount %s: %w", device, err)
+	}
+	defer unix.Unmount(at, unix.MNT_DETACH)
+	return configFiles(at)
+}
+
+// firmwareSources are fw_cfg files: opt/rouse/NAME.toml is a text, opt/rouse/KEY the value of one key.
+func firmwareSources() ([]config.Source, error) {
+	files, err := rootfs.FirmwareFiles(firmwareFolder)
+	return named("fw_cfg "+firmwareFolder+"/", files), err
+}
+
+// credentialSources are systemd's credentials of the machine: rouse.NAME.toml is a text, rouse.KEY the
+// value of one key; of systemd's own names those that mean the same here.
+func credentialSources() ([]config.Source, error) {
+	all, err := rootfs.Credentials()
+	ours := map[string][]byte{}
+	for name, text := range all {
+		switch key, ok := strings.CutPrefix(name, "rouse."); {
+		case ok:
+			ours[key] = text
+		case name == "system.hostname":
+			ours["hostname"] = text
+		case name == "vmm.notify_socket":
+			ours["control.notify"] = text
+		}
+	}
+	return named("credential ", ours), err
+}
+
+func named(prefix string, files map[string][]byte) []config.Source {
+	var list []config.Source
+	for name, text := range files {
+		s := config.Source{Name: prefix + name, Text: text}
+		if !strings.HasSuffix(name, ".toml") {
+			s.Setting = true
+			s.Text = []byte(name + "=" + strings.TrimRight(string(text), "\r\n"))
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b config.Source) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// overrides are the rouse.* parameters of the kernel command line, in a fixed order.
+func overrides(cmdline map[string][]string) []config.Source {
+	ours := map[string][]byte{}
+	for name, values := range cmdline {
+		if key, ok := strings.CutPrefix(name, "rouse."); ok {
+			ours[key] = []byte(values[len(values)-1])
+		}
+	}
+	list := named("", ours)
+	for i := range list {
+		list[i].Name = config.CommandLine
+	}
+	return list
+}
