@@ -95,23 +95,29 @@ func (g *guest) run(ctx context.Context) (mode string, err error) {
 	if err := rootfs.MountEarly(); err != nil {
 		return "", err
 	}
+	// Fatal: a guest on another root than the one that it was given would serve other data.
+	carried, err := g.enterRoot()
+	if err != nil {
+		return "", err
+	}
 	// Best effort, as with those of the configuration: a kernel may have them built in, or not need
 	// them. What then lacks says so itself. Before the configuration: it may come from a disk or from fw_cfg.
 	g.loadModules(config.GuestModules())
-	if err := g.configure(); err != nil {
+	if err := g.configure(carried); err != nil {
 		return "", err
 	}
 	g.loadModules(g.cfg.Modules)
 	if g.cfg.Coldplug {
-		if err := rootfs.Coldplug(""); err != nil {
-			g.problem("coldplug: %v", err)
-		}
+		g.plug()
 	}
 	if err := rootfs.MountLate(); err != nil {
 		g.problem("%v", err)
 	}
 	if _, err := rootfs.EnableControllers(cgroupRoot); err != nil {
 		g.problem("%v", err)
+	}
+	if err := g.mounts(); err != nil {
+		return "", err
 	}
 	if err := g.network(); err != nil {
 		return "", err
@@ -140,8 +146,8 @@ func (g *guest) problem(format string, args ...any) {
 
 // configure reads the configuration. A mistake in it is fatal: services that were meant to be guarded
 // would run otherwise.
-func (g *guest) configure() error {
-	sources, err := g.configSources()
+func (g *guest) configure(carried []byte) error {
+	sources, err := g.configSources(carried)
 	if err != nil {
 		return err
 	}
@@ -164,6 +170,19 @@ func executable(path string) error {
 		return fmt.Errorf("%s is not an executable file; give it mode 755", path)
 	}
 	return nil
+}
+
+// mounts are those of the configuration.
+func (g *guest) mounts() error {
+	var rows []rootfs.Mount
+	for _, m := range g.cfg.Mounts {
+		row, err := rootfs.ParseMount(m.Source, m.Target, m.Type, m.Options)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, row)
+	}
+	return g.extraMounts(rows)
 }
 
 // network brings up what the configuration and the kernel's ip= ask for. A guest whose address is wrong

@@ -25,11 +25,14 @@ const (
 )
 
 // configSources are all places that a configuration may stand in, of which later ones win: the image,
-// then what the host adds to this machine.
-func (g *guest) configSources() ([]config.Source, error) {
+// then what the host adds to this machine. carried is the file of an initramfs whose root has none.
+func (g *guest) configSources(carried []byte) ([]config.Source, error) {
 	list, err := configFiles("/")
 	if err != nil {
 		return nil, err
+	}
+	if carried != nil && (len(list) == 0 || list[0].Name != config.Path) {
+		list = append([]config.Source{{Name: "initramfs:" + config.Path, Text: carried}}, list...)
 	}
 	for _, add := range []func() ([]config.Source, error){diskSources, firmwareSources, credentialSources} {
 		more, err := add()
