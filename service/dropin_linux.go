@@ -14,7 +14,7 @@ import (
 const dropinName = ".hooks.d"
 
 // dropinWords are what QEMU's and VMware's guest agents call such scripts with.
-var dropinWords = map[string]string{BeforeSnapshot: "freeze", AfterRestore: "thaw", SnapshotAborted: "freeze-fail"}
+var dropinWords = map[string]string{BeforeSnapshot: "freeze", AfterRestore: "thaw", SnapshotReleased: "thaw", SnapshotAborted: "freeze-fail"}
 
 // dropins runs the executables of Options.HookDir with the word for when: for a snapshot in the order of their names,
 // afterwards in reverse. They run as root, each within DefaultHookTimeout. A folder that is not there
@@ -33,7 +33,7 @@ func (m *Manager) dropins(ctx context.Context, when string) ([]HookResult, error
 	var results []HookResult
 	var errs []error
 	for _, path := range paths {
-		res, err := m.dropin.hook(ctx, when, Hook{Exec: []string{path, dropinWords[when]}})
+		res, err := m.dropin.hook(ctx, when, &Hook{Exec: []string{path, dropinWords[when]}})
 		results = append(results, res)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s hook %s: %w", when, path, err))

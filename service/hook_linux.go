@@ -4,21 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
-	"time"
 )
 
-// Hooks runs the hooks of all services one after the other: before-snapshot in reverse start order,
-// so that who uses a service is told before it; after-restore in start order. The first hook of
-// before-snapshot that fails ends it, since the quiesce must be given up; of after-restore all are
-// run, since the guest goes on either way. The results are of those that ran. Those of
-// Options.HookDir come first before a snapshot, and last after it; they are called with "freeze", "thaw", or,
-// for snapshot-aborted, "freeze-fail".
+// Hooks runs all hooks for when, one after the other. Before a snapshot those of Options.HookDir come first, then those
+// of Options, then the services' in reverse start order, so that who uses a service is told before it; afterwards it is
+// the other way round. The first hook of before-snapshot that fails ends it, since the quiesce must be given up; on the
+// other occasions all are run, since the guest goes on either way. The results are of those that ran.
 //
-// A hook runs as its service's user, in its folder and environment with ROUSE_HOOK and
-// ROUSE_SERVICE added, but in a cgroup of its own: it runs although the services are frozen.
+// There are five kinds of hook:
+//
+//   - A command runs as its service's user or another, in the service's folder and environment with
+//     ROUSE_HOOK (when) and ROUSE_SERVICE added, but in a cgroup of its own: it runs although the services are frozen.
+//     Exit status 0 is well, 75 "not now" with the last line of its output as the reason.
+//   - A URL gets an empty POST. 2xx is well; 409 and 503 are "not now" with the last line of the body as reason.
+//   - "socket:/PATH", a unix stream socket, gets one line, `WHEN SERVICE`, and answers one line: `ok`, `not-now REASON`, or anything else as
+//     the reason of a failure.
+//   - "notify:/PATH", a unix datagram socket that the service has bound, gets one message in the form of sd_notify(3),
+//     `ROUSE_HOOK=WHEN` and `ROUSE_SERVICE=SERVICE`, each on a line. The service answers at its NOTIFY_SOCKET with READY=1,
+//     as after a reload, or with X_ROUSE=ok; X_ROUSE=not-now asks for the quiesce to be given up, any other value is a
+//     failure; STATUS= in the same message is the reason.
+//   - A file of Options.HookDir is called as root with "freeze", "thaw" (also when the same machine goes on), or
+//     "freeze-fail" (after a quiesce that came to nothing).
+//
+// "Not now" is wrapped as ErrNotNow. Each hook has its own Timeout; at its end a command is killed with all its children.
 func (m *Manager) Hooks(ctx context.Context, when string) ([]HookResult, error) {
 	parts := []func(context.Context, string) ([]HookResult, error){m.serviceHooks, m.dropins}
 	if when == BeforeSnapshot {
@@ -38,7 +47,7 @@ func (m *Manager) Hooks(ctx context.Context, when string) ([]HookResult, error) 
 }
 
 func (m *Manager) serviceHooks(ctx context.Context, when string) ([]HookResult, error) {
-	units := slices.Clone(m.units)
+	units := append(slices.Clone(m.units), m.dropin)
 	if when == BeforeSnapshot {
 		slices.Reverse(units)
 	}
@@ -49,11 +58,14 @@ func (m *Manager) serviceHooks(ctx context.Context, when string) ([]HookResult, 
 		if err != nil {
 			return nil, err
 		}
-		for _, h := range hooks {
-			res, err := u.hook(ctx, when, h)
+		for i := range hooks {
+			res, err := u.hook(ctx, when, &hooks[i])
+			if u == m.dropin {
+				res.Service = ""
+			}
 			results = append(results, res)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("%s hook of service %s: %w", when, u.spec.Name, err))
+				errs = append(errs, fmt.Errorf("%s hook of %s: %w", when, u.owner(), err))
 			}
 			if err != nil && when == BeforeSnapshot {
 				return results, errs[0]
@@ -63,131 +75,52 @@ func (m *Manager) serviceHooks(ctx context.Context, when string) ([]HookResult, 
 	return results, errors.Join(errs...)
 }
 
-func (u *unit) hook(ctx context.Context, when string, h Hook) (HookResult, error) {
-	res := HookResult{Service: u.spec.Name, When: when, Command: h.Exec, ExitCode: -1}
-	if h.URL != "" {
-		res.Command = []string{"POST", h.URL}
+// owner names whose hooks u's are.
+func (u *unit) owner() string {
+	if u == u.m.dropin {
+		return "the machine"
 	}
+	return "service " + u.spec.Name
+}
+
+// hook calls one hook within its timeout.
+func (u *unit) hook(ctx context.Context, when string, h *Hook) (HookResult, error) {
+	res := HookResult{Service: u.spec.Name, When: when, Command: h.command(), ExitCode: -1}
 	began := u.m.now()
-	run := u.runHook
-	if h.URL != "" {
-		run = u.postHook
+	limit := h.Timeout
+	setDuration(&limit, DefaultHookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	var out []byte
+	var err error
+	switch kind, path := h.kind(); kind {
+	case "":
+		out, res.ExitCode, err = u.runHook(ctx, when, *h)
+	case socketHook:
+		out, res.ExitCode, err = u.askSocket(ctx, path, when)
+	case notifyHook:
+		out, res.ExitCode, err = u.askNotify(ctx, path, when)
+	default:
+		out, res.ExitCode, err = postHook(ctx, h.URL)
 	}
-	out, code, err := run(ctx, when, h)
+	cancel()
 	res.Duration = u.m.now().Sub(began)
-	res.Output, res.ExitCode = string(out), code
+	res.Output = string(out)
 	if err != nil {
 		res.Error = err.Error()
 	}
 	return res, err
 }
 
-func (u *unit) runHook(ctx context.Context, when string, h Hook) ([]byte, int, error) {
-	if !u.m.prepared.Load() {
-		return nil, -1, errNotStarted
-	}
-	limit := h.Timeout
-	setDuration(&limit, DefaultHookTimeout)
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for !u.hookMu.TryLock() { // a readiness or health command is still running
-		if err := sleep(ctx, time.Millisecond); err != nil {
-			return nil, -1, fmt.Errorf("waiting for another command: %w", err)
-		}
-	}
-	defer u.hookMu.Unlock()
-	cmd, err := u.command(h.Exec, u.hookCg, []string{"ROUSE_HOOK=" + when, "ROUSE_SERVICE=" + u.spec.Name})
-	if err != nil {
-		return nil, -1, err
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, -1, fmt.Errorf("pipe: %w", err)
-	}
-	defer r.Close()
-	cmd.Stdout, cmd.Stderr = w, w
-	p, err := u.m.o.Reaper.Start(cmd)
-	w.Close()
-	if err != nil {
-		return nil, -1, err
-	}
-	output := make(chan []byte, 1)
-	go func() { output <- readTail(r, hookOutput) }()
-	err = u.awaitHook(ctx, p)
-	return u.hookEnd(p, r, output, err)
-}
-
-// postHook sends the hook as a request. Statuses 409 and 503 are its way to say "not now", with the reason as body.
-func (u *unit) postHook(ctx context.Context, _ string, h Hook) ([]byte, int, error) {
-	limit := h.Timeout
-	setDuration(&limit, DefaultHookTimeout)
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	t, err := parseTarget(h.URL)
-	if err != nil {
-		return nil, -1, err
-	}
-	code, body, err := t.do(ctx, "POST")
-	if err == nil && (code == 409 || code == 503) {
-		return body, code, fmt.Errorf("%w: %s", ErrNotNow, lastLine(body))
-	}
-	if err != nil {
-		code = -1
-	}
-	return body, code, expect2xx(code, err)
-}
-
-func (u *unit) awaitHook(ctx context.Context, p *Process) error {
-	status, err := p.Wait(ctx)
-	switch {
-	case err != nil && errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("still running at its deadline, killed: %w", context.DeadlineExceeded)
-	case err != nil:
-		return fmt.Errorf("killed: %w", ctx.Err())
-	case status.Exited() && status.ExitStatus() == NotNow:
-		return ErrNotNow
-	case status != 0:
-		return errors.New(describe(status))
-	}
-	return nil
-}
-
-// hookEnd ends what the hook left behind, which holds its pipe open, and collects the output.
-func (u *unit) hookEnd(p *Process, r *os.File, output <-chan []byte, err error) ([]byte, int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), buryTimeout)
-	defer cancel()
-	if rerr := u.hookCg.reap(ctx); rerr != nil {
-		err = errors.Join(err, rerr)
-	}
-	code := -1
-	if status, werr := p.Wait(ctx); werr == nil {
-		code = exitCode(status)
-	}
-	// A process that left the cgroup may hold the pipe still.
-	_ = r.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	out := <-output
-	if errors.Is(err, ErrNotNow) {
-		err = fmt.Errorf("%w: %s", ErrNotNow, lastLine(out))
-	}
-	return out, code, err
-}
-
-// readTail reads r to its end and returns the last limit bytes.
-func readTail(r *os.File, limit int) []byte {
-	buf := make([]byte, 0, 2*limit)
-	for {
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if len(buf) == cap(buf) {
-			buf = buf[:copy(buf, buf[limit:])]
+// checkHooks finds at the start what would only be found in a clone, or in the middle of a quiesce.
+func (u *unit) checkHooks() error {
+	for _, h := range u.spec.hooks() {
+		err := h.check()
+		if err == nil && h.User != "" {
+			_, err = lookupAccount(u.m.o.Etc, h.User, "")
 		}
 		if err != nil {
-			return buf[max(0, len(buf)-limit):]
+			return about("hooks of", u.owner(), err)
 		}
 	}
-}
-
-func lastLine(out []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return clean(lines[len(lines)-1])
+	return nil
 }

@@ -27,6 +27,7 @@ type Options struct {
 	RunDir     string                            // for notify sockets; "/run/rouse" if empty
 	Etc        fs.FS                             // holds passwd and group; /etc if nil
 	HookDir    string                            // executables that are called around every snapshot; none if empty
+	Hooks      Spec                              // its hooks are those of the machine as a whole; they run as root in /
 	LogBytes   int                               // kept per service; DefaultLogBytes if 0
 	Listening  func(pid int, port uint16) bool   // instead of /proc/net/tcp for Ready "port"; may be nil
 }
@@ -73,7 +74,12 @@ func New(o Options, specs []Spec) (*Manager, error) {
 	}
 	m := &Manager{o: o, byName: make(map[string]*unit), now: time.Now, jitter: jitter}
 	m.spawns.changed = make(chan struct{})
-	m.dropin = &unit{m: m, spec: Spec{Name: dropinName, Dir: "/"}, who: account{name: "root", home: "/root"}}
+	s := o.Hooks
+	s.Name, s.Dir = dropinName, "/"
+	m.dropin = &unit{m: m, spec: s, who: account{name: "root", home: "/root"}}
+	if err := m.dropin.checkHooks(); err != nil {
+		return nil, err
+	}
 	for _, i := range plan {
 		s := specs[i]
 		s.setDefaults()
@@ -82,6 +88,9 @@ func New(o Options, specs []Spec) (*Manager, error) {
 			return nil, about("service", s.Name, err)
 		}
 		u := &unit{m: m, spec: s, who: who}
+		if err := u.checkHooks(); err != nil {
+			return nil, err
+		}
 		u.st = Status{Name: s.Name, State: Waiting, Since: m.now()}
 		m.units = append(m.units, u)
 		m.byName[s.Name] = u

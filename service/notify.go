@@ -20,6 +20,7 @@ type message struct {
 	fdStore, fdRemove          bool
 	fdName                     string
 	barrier                    bool
+	rouse                      string // X_ROUSE: the answer to a notify hook
 }
 
 // parseMessage reads KEY=VALUE lines. Unknown keys and bad values are passed over: the protocol has
@@ -63,6 +64,8 @@ func (m *message) set(key, value string) {
 		m.fdRemove = value == "1"
 	case "FDNAME":
 		m.fdName = value
+	case "X_ROUSE":
+		m.rouse = value
 	case "BARRIER":
 		m.barrier = value == "1"
 	}

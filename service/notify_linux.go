@@ -111,7 +111,7 @@ func (n *notifier) mark() <-chan struct{} {
 	n.marks = append(n.marks, ch)
 	n.mu.Unlock()
 	go func() { // a full queue (net.unix.max_dgram_qlen) makes sendto wait
-		if err := sendEmpty(n.path); err != nil {
+		if err := sendTo(n.path, ""); err != nil {
 			n.reached()
 		}
 	}()
@@ -127,7 +127,8 @@ func (n *notifier) reached() {
 	}
 }
 
-func sendEmpty(path string) error {
+// sendTo sends one datagram to a unix socket. A queue that is full is waited for, but not for ever.
+func sendTo(path, text string) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -137,7 +138,7 @@ func sendEmpty(path string) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
 		return err
 	}
-	return unix.Sendto(fd, nil, 0, &unix.SockaddrUnix{Name: path})
+	return unix.Sendto(fd, []byte(text), 0, &unix.SockaddrUnix{Name: path})
 }
 
 func parseControl(oob []byte) (pid int, fds []int) {

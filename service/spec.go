@@ -58,6 +58,7 @@ type Spec struct {
 
 	BeforeSnapshot []Hook
 	AfterRestore   []Hook
+	AfterRelease   []Hook // the same machine goes on: it was released, or the quiesce came to nothing
 }
 
 // Ready says how one learns that a service is ready to work.
@@ -81,10 +82,13 @@ type Health struct {
 	Retries  int           // failures in a row that count; 3 if 0
 }
 
-// Hook is what is done for a service around a snapshot: a command is run, or an empty POST sent to URL
-// ("http://HOST:PORT/PATH" or "unix:/SOCKET:/PATH") and 2xx expected.
+// Hook is what is done for a service around a snapshot: a command is run, or somebody on this machine told. Manager.Hooks
+// says what they are told and how they answer.
 type Hook struct {
-	Exec    []string
+	Exec []string
+	User string // of Exec: name, number, or either with ":group"; empty is the service's
+	// URL is "http://HOST:PORT/PATH" with a loopback address or localhost, "unix:/SOCKET:/PATH" (HTTP too), "socket:/PATH" or
+	// "notify:/PATH".
 	URL     string
 	Timeout time.Duration // DefaultHookTimeout if 0
 }
@@ -160,12 +164,6 @@ func (s *Spec) check() error {
 	for i := range s.Sockets {
 		p.add(s.Sockets[i].check())
 	}
-	for i := range s.BeforeSnapshot {
-		p.add(s.BeforeSnapshot[i].check())
-	}
-	for i := range s.AfterRestore {
-		p.add(s.AfterRestore[i].check())
-	}
 	for _, e := range s.Env {
 		if strings.IndexByte(e, '=') <= 0 || strings.IndexByte(e, 0) >= 0 {
 			p.quote("env", e, "not KEY=value")
@@ -182,17 +180,6 @@ func checkCommand(key string, argv []string) error {
 		return errors.New(key + ": no command")
 	}
 	return nil
-}
-
-func (h *Hook) check() error {
-	if h.URL == "" {
-		return checkCommand("hook", h.Exec)
-	}
-	if len(h.Exec) > 0 {
-		return errors.New("hook: both a command and a URL")
-	}
-	_, err := parseTarget(h.URL)
-	return err
 }
 
 func (s *Spec) checkReady() error {

@@ -23,6 +23,7 @@ type unit struct {
 	hookCg  *cgroup
 	journal *journal
 	notify  *notifier
+	answers chan message // to notify hooks; nil if there is none
 
 	mu      sync.Mutex
 	st      Status
@@ -128,7 +129,7 @@ func (u *unit) prepare() error {
 	if err := u.openSockets(); err != nil {
 		return err
 	}
-	if u.spec.Ready.Kind != "notify" && u.spec.Watchdog == 0 && u.spec.FDStore == 0 {
+	if !u.awaitsAnswers() && u.spec.Ready.Kind != "notify" && u.spec.Watchdog == 0 && u.spec.FDStore == 0 {
 		return nil
 	}
 	if u.notify, err = listenNotify(filepath.Join(u.m.o.RunDir, "notify", name), u.who); err != nil {
@@ -453,6 +454,7 @@ func (u *unit) deliver(pid int, m message, fds []int) {
 	if m.hasStatus {
 		u.change(func(s *Status) { s.Text = m.status })
 	}
+	u.answer(m)
 	u.mu.Lock()
 	a := u.attempt
 	u.mu.Unlock()
