@@ -6,7 +6,9 @@
  *   fanout poll PATH N   each blocks in poll, reads the mapped page, acknowledges
  *   fanout floor - N     the same work without a device: an eventfd per watcher,
  *                        answers through a pipe; does rounds as told on stdin and
- *                        prints their nanoseconds
+ *                        prints their nanoseconds, and those of CPU time
+ *   fanout confirm - N   as floor, but each watcher says who it is and waits for
+ *                        the verdict on its answer, as write on the device does
  *
  * Prints "ready" when all are tracked.
  */
@@ -24,7 +26,7 @@
 #include "sysgenid.h"
 
 static const char *path;
-static int by_poll;
+static int by_poll, confirmed;
 static int answers[2];
 static const volatile uint32_t *page;
 
@@ -58,11 +60,15 @@ static void *answer(void *arg)
 {
 	int fd = (int)(intptr_t)arg;
 	uint64_t n;
-	char c = 0;
 
-	for (;;)
-		if (read(fd, &n, 8) == 8 && write(answers[1], &c, 1) != 1)
+	for (;;) {
+		if (read(fd, &n, 8) != 8)
+			continue;
+		if (write(answers[1], &fd, sizeof(fd)) != sizeof(fd))
 			return 0;
+		while (confirmed && read(fd, &n, 8) != 8)
+			;
+	}
 }
 
 static void threads(int n, const int *fds, void *(*f)(void *))
@@ -78,22 +84,37 @@ static void threads(int n, const int *fds, void *(*f)(void *))
 			fail("pthread_create");
 }
 
-static void round_floor(int n, const int *fds)
+static long long nanoseconds(clockid_t clock)
 {
-	static char buf[65536];
-	uint64_t one = 1;
-	struct timespec a, b;
-	int i, got;
+	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &a);
+	if (clock_gettime(clock, &t))
+		fail("clock_gettime");
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static void round_floor(int n, const int *fds, clockid_t theirs)
+{
+	static int buf[16384];
+	uint64_t one = 1;
+	long long began, spent;
+	int i, j, got;
+
+	began = nanoseconds(CLOCK_MONOTONIC);
+	spent = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) + nanoseconds(theirs);
 	for (i = 0; i < n; i++)
 		if (write(fds[i], &one, 8) != 8)
 			fail("write");
-	for (i = 0; i < n; i += got)
+	for (i = 0; i < n; i += got) {
 		if ((got = read(answers[0], buf, sizeof(buf))) <= 0)
 			fail("read");
-	clock_gettime(CLOCK_MONOTONIC, &b);
-	printf("%lld\n", (b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec);
+		got /= sizeof(*buf); /* writes of so few bytes are atomic */
+		for (j = 0; confirmed && j < got; j++)
+			if (write(buf[j], &one, 8) != 8)
+				fail("write");
+	}
+	began = nanoseconds(CLOCK_MONOTONIC) - began;
+	printf("%lld %lld\n", began, nanoseconds(CLOCK_PROCESS_CPUTIME_ID) + nanoseconds(theirs) - spent);
 }
 
 int main(int argc, char **argv)
@@ -101,6 +122,8 @@ int main(int argc, char **argv)
 	char line[64];
 	int i, n, *fds;
 	struct sysgenid s;
+	clockid_t theirs;
+	pid_t child;
 
 	if (argc != 4)
 		return 2;
@@ -108,7 +131,8 @@ int main(int argc, char **argv)
 	n = atoi(argv[3]);
 	fds = calloc(n, sizeof(int));
 	setvbuf(stdout, 0, _IOLBF, 0);
-	if (strcmp(argv[1], "floor")) {
+	confirmed = !strcmp(argv[1], "confirm");
+	if (!confirmed && strcmp(argv[1], "floor")) {
 		by_poll = !strcmp(argv[1], "poll");
 		if (sysgenid_open(&s, path))
 			fail(path);
@@ -127,7 +151,7 @@ int main(int argc, char **argv)
 	for (i = 0; i < n; i++)
 		if ((fds[i] = eventfd(0, 0)) < 0)
 			fail("eventfd");
-	switch (fork()) {
+	switch (child = fork()) {
 	case -1:
 		fail("fork");
 	case 0:
@@ -135,9 +159,11 @@ int main(int argc, char **argv)
 		threads(n, fds, answer);
 		pause();
 	}
+	if (clock_getcpuclockid(child, &theirs))
+		fail("clock_getcpuclockid");
 	printf("ready\n");
 	while (fgets(line, sizeof(line), stdin))
-		round_floor(n, fds);
+		round_floor(n, fds, theirs);
 	kill(0, SIGTERM);
 	return 0;
 }
