@@ -47,7 +47,7 @@ func FuzzLookupAccount(f *testing.F) {
 	f.Add([]byte("root:x:0:0:root:/root:/bin/sh"), []byte("g:x:1:root"), "root", "g")
 	f.Fuzz(func(t *testing.T, passwd, group []byte, user, g string) {
 		etc := fstest.MapFS{"passwd": {Data: passwd}, "group": {Data: group}}
-		if a, err := lookupAccount(etc, user, g); err == nil && (a.uid > maxID || a.gid > maxID || a.home == "") {
+		if a, err := lookupAccount(etc, user, g, g); err == nil && (a.uid > maxID || a.gid > maxID || a.home == "") {
 			t.Errorf("%+v", a)
 		}
 	})

@@ -24,12 +24,15 @@ type Options struct {
 	Log        func(format string, args ...any)  // may be nil
 	Output     func(service string, line []byte) // each line that a service prints; may be nil, may be slow
 	OnChange   func(Status)                      // after each change of a state; must not block; may be nil
-	RunDir     string                            // for notify sockets; "/run/rouse" if empty
-	Etc        fs.FS                             // holds passwd and group; /etc if nil
-	HookDir    string                            // executables that are called around every snapshot; none if empty
-	Hooks      Spec                              // its hooks are those of the machine as a whole; they run as root in /
-	LogBytes   int                               // kept per service; DefaultLogBytes if 0
-	Listening  func(pid int, port uint16) bool   // instead of /proc/net/tcp for Ready "port"; may be nil
+	// Ended is told of the end of a service with an OnExit, which is passed on as action. code is its exit status, 128 + signal
+	// if it was killed, and, as shells have it, 127 if it was never executed. It must not block; may be nil.
+	Ended     func(service, action string, code int)
+	RunDir    string                          // for notify sockets; "/run/rouse" if empty
+	Etc       fs.FS                           // holds passwd and group; /etc if nil
+	HookDir   string                          // executables that are called around every snapshot; none if empty
+	Hooks     Spec                            // its hooks are those of the machine as a whole; they run as root in /
+	LogBytes  int                             // kept per service; DefaultLogBytes if 0
+	Listening func(pid int, port uint16) bool // instead of /proc/net/tcp for Ready "port"; may be nil
 }
 
 // Manager runs a set of services. All methods may be called at any time from any goroutine.
@@ -83,7 +86,7 @@ func New(o Options, specs []Spec) (*Manager, error) {
 	for _, i := range plan {
 		s := specs[i]
 		s.setDefaults()
-		who, err := lookupAccount(o.Etc, s.User, s.Group)
+		who, err := lookupAccount(o.Etc, s.User, s.Group, s.Groups...)
 		if err != nil {
 			return nil, about("service", s.Name, err)
 		}

@@ -1,10 +1,7 @@
 package service
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -22,28 +19,31 @@ type account struct {
 // maxID keeps (uid_t)-1 out: chown(2) and setresuid(2) read it as "leave as it is".
 const maxID = 1<<32 - 2
 
-// lookupAccount resolves user ("name", "0", "name:group") and group against etc/passwd and
-// etc/group of etc. Numbers need no entry, names do. It stands in for os/user, which with its
-// cgo and NSS halves is too heavy and would not read the files of another root.
-func lookupAccount(etc fs.FS, user, group string) (account, error) {
-	if u, g, ok := strings.Cut(user, ":"); ok {
-		user = u
-		if group == "" {
-			group = g
-		}
-	}
+// lookupAccount resolves user ("name", "0", "name:group"), group and more groups against passwd and group of etc. Numbers need no entry, names do. It
+// stands in for os/user, which with its cgo and NSS halves is too heavy and would not read the files
+// of another root. Which groups there are follows the OCI image specification (config.md, "User").
+func lookupAccount(etc fs.FS, user, group string, more ...string) (account, error) {
+	user, own, _ := strings.Cut(user, ":")
+	setString(&group, own)
 	a := account{home: "/"}
 	if err := a.findUser(etc, user); err != nil {
 		return a, err
 	}
 	groups, err := readTable(etc, "group", 4)
-	if err != nil && group != "" && !isNumber(group) {
-		return a, fmt.Errorf("group %q: %w", group, err)
+	if group != "" {
+		if a.gid, err = findGroup(groups, group, err); err != nil {
+			return a, err
+		}
+	} else if a.name != "" {
+		a.supplement(groups)
 	}
-	if err := a.findGroup(groups, group); err != nil {
-		return a, err
+	for _, name := range more {
+		gid, err := findGroup(groups, name, err)
+		if err != nil {
+			return a, err
+		}
+		a.groups = append(a.groups, gid)
 	}
-	a.supplement(groups)
 	return a, nil
 }
 
@@ -66,67 +66,51 @@ func (a *account) findUser(etc fs.FS, user string) error {
 		}
 		return nil
 	}
-	if numeric {
+	switch {
+	case numeric:
 		return nil
+	case err != nil:
+		return about("user", user, err)
 	}
-	if err != nil {
-		return fmt.Errorf("user %q: %w", user, err)
-	}
-	return fmt.Errorf("user %q: not in passwd; use a number or add it", user)
+	return wrong("user", user, "not in passwd; use a number or add it")
 }
 
-func (a *account) findGroup(rows [][]string, group string) error {
-	if group == "" {
-		return nil
-	}
+// findGroup returns the number of group; unread is why there are no rows, if so.
+func findGroup(rows [][]string, group string, unread error) (uint32, error) {
 	if id, ok := parseID(group); ok {
-		a.gid = id
-		return nil
+		return id, nil
 	}
 	for _, row := range rows {
 		if id, ok := parseID(row[2]); ok && row[0] == group {
-			a.gid = id
-			return nil
+			return id, nil
 		}
 	}
-	return fmt.Errorf("group %q: not in group; use a number or add it", group)
+	if unread != nil {
+		return 0, about("group", group, unread)
+	}
+	return 0, wrong("group", group, "not in group; use a number or add it")
 }
 
 func (a *account) supplement(rows [][]string) {
-	if a.name == "" {
-		return
-	}
 	for _, row := range rows {
 		id, ok := parseID(row[2])
-		if !ok || id == a.gid {
-			continue
-		}
-		for _, member := range strings.Split(row[3], ",") {
-			if member == a.name {
-				a.groups = append(a.groups, id)
-				break
-			}
+		if ok && id != a.gid && contains(strings.Split(row[3], ","), a.name) {
+			a.groups = append(a.groups, id)
 		}
 	}
 }
 
 func readTable(etc fs.FS, name string, columns int) ([][]string, error) {
 	data, err := fs.ReadFile(etc, name)
-	if err != nil {
-		return nil, err
-	}
-	return parseTable(data, columns), nil
+	return parseTable(string(data), columns), err
 }
 
 // parseTable reads the lines of passwd(5) and group(5) that have exactly the given number of
 // columns; comments and what NIS used to add are passed over, as the C library does.
-func parseTable(data []byte, columns int) [][]string {
+func parseTable(text string, columns int) [][]string {
 	var rows [][]string
-	scan := bufio.NewScanner(bytes.NewReader(data))
-	scan.Buffer(nil, 1<<20) // one line of group(5) may name thousands of members
-	for scan.Scan() {
-		line := scan.Text()
-		if line == "" || line[0] == '#' || line[0] == '+' || line[0] == '-' {
+	for _, line := range strings.Split(text, "\n") {
+		if line == "" || strings.IndexByte("#+-", line[0]) >= 0 {
 			continue
 		}
 		if row := strings.Split(line, ":"); len(row) == columns {
@@ -134,11 +118,6 @@ func parseTable(data []byte, columns int) [][]string {
 		}
 	}
 	return rows
-}
-
-func isNumber(s string) bool {
-	_, ok := parseID(s)
-	return ok
 }
 
 func parseID(s string) (uint32, bool) {

@@ -39,7 +39,11 @@ func (c *Command) start() (int, error) {
 	pid, _, err := syscall.StartProcess(c.Path, args, attr)
 	unix.Close(null)
 	runtime.KeepAlive(c) // its files
-	return pid, about("start: fork/exec", c.Path, err)
+	what := c.Path
+	if c.Dir != "/" { // it may be what cannot be entered
+		what += " in " + c.Dir
+	}
+	return pid, about("start: fork/exec", what, err)
 }
 
 // file is what the process gets as descriptor n.

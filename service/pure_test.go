@@ -64,6 +64,7 @@ func TestSpecRefused(t *testing.T) {
 		{`rlimit "files": no such limit`, func(s *Spec) { s.Confine.Rlimits = []Rlimit{{"files", 1, 1}} }},
 		{"soft limit above the hard one", func(s *Spec) { s.Confine.Rlimits = []Rlimit{{"nofile", 2, 1}} }},
 		{`capability "cap_fly": no such`, func(s *Spec) { s.Confine.Capabilities = []string{"cap_fly"} }},
+		{`on-exit "halt": not one of poweroff, reboot`, func(s *Spec) { s.OnExit = "halt" }},
 		{"nice 20", func(s *Spec) { s.Confine.Nice = 20 }},
 		{"oom_score_adj 1001", func(s *Spec) { s.Confine.OOMScoreAdj = 1001 }},
 		{`seccomp "strict"`, func(s *Spec) { s.Confine.Seccomp = "strict" }},
@@ -96,14 +97,18 @@ var testEtc = fstest.MapFS{
 func TestLookupAccount(t *testing.T) {
 	for _, c := range []struct {
 		user, group string
+		groups      []string
 		want        account
 		err         string
 	}{
 		{want: account{name: "root", home: "/root"}},
 		{user: "web", want: account{name: "web", uid: 33, gid: 44, groups: []uint32{50, 51}, home: "/srv"}},
 		{user: "33", want: account{name: "web", uid: 33, gid: 44, groups: []uint32{50, 51}, home: "/srv"}},
-		{user: "web:log", want: account{name: "web", uid: 33, gid: 50, groups: []uint32{51}, home: "/srv"}},
-		{user: "web:log", group: "7", want: account{name: "web", uid: 33, gid: 7, groups: []uint32{50, 51}, home: "/srv"}},
+		{user: "web:log", want: account{name: "web", uid: 33, gid: 50, home: "/srv"}},
+		{user: "web:log", group: "7", want: account{name: "web", uid: 33, gid: 7, home: "/srv"}},
+		{user: "web:log", groups: []string{"ssl", "9"}, want: account{name: "web", uid: 33, gid: 50, groups: []uint32{51, 9}, home: "/srv"}},
+		{user: "web", groups: []string{"none"}, want: account{name: "web", uid: 33, gid: 44, groups: []uint32{50, 51, 52}, home: "/srv"}},
+		{user: "web", groups: []string{"nope"}, err: `group "nope": not in group`},
 		{user: "1000", want: account{uid: 1000, home: "/"}},
 		{user: "1000:1001", want: account{uid: 1000, gid: 1001, home: "/"}},
 		{user: "empty", want: account{name: "empty", uid: 34, gid: 44, home: "/"}},
@@ -112,7 +117,7 @@ func TestLookupAccount(t *testing.T) {
 		{user: "-1", err: "not in passwd"},
 		{user: "web", group: "nope", err: `group "nope": not in group`},
 	} {
-		got, err := lookupAccount(testEtc, c.user, c.group)
+		got, err := lookupAccount(testEtc, c.user, c.group, c.groups...)
 		switch {
 		case c.err != "":
 			if err == nil || !strings.Contains(err.Error(), c.err) {

@@ -30,8 +30,11 @@ type Spec struct {
 	Env  []string // "KEY=value"; PATH, HOME, USER and LOGNAME are added where missing
 	Dir  string   // working directory, "/" if empty; it must exist
 
-	User  string // name, number, or either with ":group"; empty is root
-	Group string // name or number; wins over the group of User
+	// User is a name, a number, or either with ":group"; empty is root. As in OCI images, a user that is in passwd gets
+	// its group and supplementary groups from passwd and group, unless a group is given here or by Group.
+	User   string
+	Group  string   // name or number; wins over the group of User
+	Groups []string // names or numbers of further supplementary groups
 
 	After   []string // names of services that must be ready (oneshot: have ended well) before
 	Oneshot bool     // runs to its end once; ready when it has exited with 0
@@ -41,6 +44,10 @@ type Spec struct {
 	RestartMax   time.Duration // longest delay
 	StartLimit   int           // starts within StartWindow before the service counts as failed; -1: no limit
 	StartWindow  time.Duration
+
+	// OnExit is what the end of the service, with no restart to come, means for the machine: "" is nothing,
+	// "poweroff" or "reboot" is told to Options.Ended. A stop by hand is no end.
+	OnExit string
 
 	Ready        Ready
 	ReadyTimeout time.Duration
@@ -157,6 +164,7 @@ func (s *Spec) check() error {
 	p.add(checkCommand("exec", s.Exec))
 	p.add(oneOf("restart", s.Restart, "never", "on-failure", "always"))
 	p.add(oneOf("settle", s.Settle, "require", "try", "off"))
+	p.add(oneOf("on-exit", s.OnExit, "poweroff", "reboot"))
 	p.add(s.checkReady())
 	p.add(s.checkDurations())
 	p.add(s.Limits.check())

@@ -293,19 +293,29 @@ func (u *unit) conclude(r *run, end ending, why string) {
 			close(r.ready)
 		}
 		u.change(func(s *Status) { s.State, s.Ready, s.Reason = Done, u.spec.Oneshot, "" })
-		return
-	}
-	text := end.String()
-	if why != "" {
-		text += "; " + why
-	}
-	r.err = errors.New(text)
-	if end.err != nil && why == "" {
+	} else {
 		r.err = end.err
+		text := end.String()
+		if why != "" {
+			text += "; " + why
+		}
+		if why != "" || r.err == nil {
+			r.err = errors.New(text)
+		}
+		u.m.logf("service %s: failed: %s", u.spec.Name, text)
+		u.change(func(s *Status) { s.State, s.Reason = Failed, text })
 	}
-	u.m.logf("service %s: failed: %s", u.spec.Name, text)
-	u.change(func(s *Status) { s.State, s.Reason = Failed, text })
+	if u.spec.OnExit != "" && u.m.o.Ended != nil {
+		code := end.code()
+		if !end.known && end.err != nil {
+			code = notExecuted
+		}
+		u.m.o.Ended(u.spec.Name, u.spec.OnExit, code)
+	}
 }
+
+// notExecuted is the status by which shells say that there was no such program (POSIX.1-2017, 2.8.2).
+const notExecuted = 127
 
 // bury ends what the main process left in the cgroup, so that a new life starts alone.
 func (u *unit) bury(r *run, end ending) {

@@ -15,7 +15,8 @@ type watcher struct {
 	a     *attempt
 	ready bool
 	// The timers' channels are nil while they do not apply.
-	late  *time.Timer // readiness
+	late  *time.Timer // readiness, at the time due
+	due   time.Time
 	watch *time.Timer // watchdog
 	every time.Duration
 	fault error // why we killed it
@@ -27,6 +28,7 @@ func (u *unit) watch(r *run, a *attempt) ending {
 	defer close(a.gone)
 	defer w.stopTimers()
 	w.late = timer(u.spec.ReadyTimeout)
+	w.due = u.m.now().Add(u.spec.ReadyTimeout)
 	switch look := u.looker(u.spec.Ready); {
 	case u.spec.Oneshot:
 	case u.spec.Ready.Kind == "":
@@ -169,18 +171,28 @@ func (w *watcher) message(m message) {
 	case m.stopping:
 		w.u.change(func(s *Status) { s.State, s.Ready = Stopping, false })
 	case m.reloading:
-		w.u.change(func(s *Status) { s.Ready = false })
+		w.u.change(func(s *Status) { s.Ready, s.Reason = false, "reloading" })
 	case m.ready && w.ready: // the end of a reload
-		w.u.change(func(s *Status) { s.Ready = true })
+		w.u.change(func(s *Status) { s.Ready, s.Reason = true, "" })
 	case m.ready:
 		w.becomeReady()
 	}
 	if m.watchdog {
 		w.feed()
 	}
-	if m.extend > 0 && !w.ready {
-		w.late.Reset(m.extend)
+	if !w.ready {
+		w.due = w.u.extend(w.late, w.due, m.extend)
 	}
+}
+
+// extend moves a timer by EXTEND_TIMEOUT_USEC: never to an earlier time than it was due anyway (sd_notify(3)).
+func (u *unit) extend(t *time.Timer, due time.Time, by time.Duration) time.Time {
+	now := u.m.now()
+	if by <= 0 || !now.Add(by).After(due) {
+		return due
+	}
+	t.Reset(by)
+	return now.Add(by)
 }
 
 // tooLate ends a service that does not become ready. While frozen it could not, so its time starts
@@ -229,14 +241,13 @@ func (w *watcher) end(sig unix.Signal) {
 	_ = w.a.signal(unix.SIGCONT)
 	patience := time.NewTimer(w.u.spec.StopTimeout)
 	defer patience.Stop()
+	due := w.u.m.now().Add(w.u.spec.StopTimeout)
 	for {
 		select {
 		case <-w.a.main.Done():
 			return
 		case m := <-w.a.events:
-			if m.extend > 0 {
-				patience.Reset(m.extend)
-			}
+			due = w.u.extend(patience, due, m.extend)
 			continue
 		case <-patience.C:
 			w.u.m.logf("service %s: still there after %v, killed", w.u.spec.Name, w.u.spec.StopTimeout)
