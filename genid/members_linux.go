@@ -37,22 +37,58 @@ func counterFormat(name string) func(reading) string {
 	return func(v reading) string { return name + ":" + strconv.FormatUint(v[0], 10) }
 }
 
-// addClock maps a vmclock page and, if the hypervisor notifies, waits for its notifications.
-func (s *Sources) addClock(path string) error {
-	if path == "" {
-		return errAbsent
+// addClock uses a vmclock page: that of the kernel's driver or, where there is none, the region that the
+// device tree tells of.
+func (s *Sources) addClock(o Options) error {
+	if o.VMClock == "" {
+		return s.addClockRegion(o)
 	}
 	// Non-blocking, so that waiting for it is epoll's. Reading never blocks.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(o.VMClock, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.addClockRegion(o)
+	}
 	if err != nil {
 		return err
 	}
-	page, first, err := mapClock(f)
-	if err != nil {
-		f.Close()
-		return fmt.Errorf("%s: %w", path, err)
+	page, err := s.useClock(f, 0)
+	if err == nil && page.notifies() {
+		s.prompt = true
+		s.follow(f, s.drainClock)
+		return nil
 	}
-	s.close = append(s.close, func() error { return unix.Munmap(page) })
+	return errors.Join(err, f.Close())
+}
+
+// addClockRegion maps the region itself. What the hypervisor notifies goes to the kernel alone, so this one is
+// only looked at.
+func (s *Sources) addClockRegion(o Options) error {
+	if o.Tree == nil {
+		return errAbsent
+	}
+	d, err := acpi.FindVMClockTree(o.Tree)
+	if noDevice(err) {
+		return errAbsent
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(o.Memory)
+	if err != nil {
+		return fmt.Errorf("page at %#x: %w", d.Address, err)
+	}
+	defer f.Close()
+	_, err = s.useClock(f, d.Address)
+	return err
+}
+
+// useClock makes the page at addr in f a source.
+func (s *Sources) useClock(f *os.File, addr uint64) (clockPage, error) {
+	mapped, page, first, err := mapClock(f, addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s at %#x: %w", f.Name(), addr, err)
+	}
+	s.close = append(s.close, func() error { return unix.Munmap(mapped) })
 	last := reading{first}
 	s.all.members = append(s.all.members, member{name: SourceVMClock, format: counterFormat(SourceVMClock), read: func() reading {
 		if v, ok := page.counter(); ok {
@@ -60,12 +96,7 @@ func (s *Sources) addClock(path string) error {
 		}
 		return last // torn: nothing is known that was not before
 	}})
-	if page.notifies() {
-		s.prompt = true
-		s.follow(f, s.drainClock)
-		return nil
-	}
-	return f.Close()
+	return page, nil
 }
 
 // drainClock reads the page, which is how a notification is taken (vmclock_miscdev_poll compares
@@ -78,27 +109,33 @@ func (s *Sources) drainClock(fd int) (ended bool) {
 	return false
 }
 
-// mapClock maps a page that is sound, and reads its counter.
-func mapClock(f *os.File) (page clockPage, counter uint64, err error) {
+// mapClock maps the page that holds addr, checks that what lies there is sound, and reads its counter.
+func mapClock(f *os.File, addr uint64) (mapped []byte, page clockPage, counter uint64, err error) {
+	size := uint64(os.Getpagesize())
+	offset := addr % size
+	if offset%8 != 0 || offset > size-clockSize {
+		return nil, nil, 0, errors.New("not 8-byte aligned within a page")
+	}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
-	if info.Mode().IsRegular() && info.Size() < clockSize { // a load behind the end of a file is a SIGBUS
-		return nil, 0, fmt.Errorf("%d bytes: too small", info.Size())
+	if info.Mode().IsRegular() && uint64(info.Size()) < addr+clockSize { // a load behind the end of a file is a SIGBUS
+		return nil, nil, 0, fmt.Errorf("%d bytes: too small", info.Size())
 	}
-	if page, err = mapFile(f, 0); err != nil {
-		return nil, 0, fmt.Errorf("map: %w", err)
+	if mapped, err = mapFile(f, int64(addr-offset)); err != nil {
+		return nil, nil, 0, fmt.Errorf("map: %w", err)
 	}
+	page = mapped[offset:]
 	if err = page.check(); err == nil {
 		var ok bool
 		if counter, ok = page.counter(); ok {
-			return page, counter, nil
+			return mapped, page, counter, nil
 		}
 		err = errClockTorn
 	}
-	_ = unix.Munmap(page)
-	return nil, 0, err
+	_ = unix.Munmap(mapped)
+	return nil, nil, 0, err
 }
 
 // mapFile maps one page of f at offset to read.
@@ -131,6 +168,9 @@ func (s *Sources) addNative(path string) error {
 		return errAbsent
 	}
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errAbsent
+	}
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func FindPage(o Options) (*Page, error) {
 	read := func(addr uint64, p []byte) error { return readMemory(o.Memory, o.Iomem, addr, p) }
 	device, err := acpi.FindVMGenID(list, read)
 	if errors.Is(err, acpi.ErrNotFound) && o.Tree != nil {
-		if d, treeErr := acpi.FindVMGenIDTree(o.Tree); treeErr == nil || !errors.Is(treeErr, acpi.ErrNotFound) {
+		if d, treeErr := acpi.FindVMGenIDTree(o.Tree); !noDevice(treeErr) {
 			device, err = d, treeErr
 		}
 	}
@@ -59,6 +59,9 @@ func FindPage(o Options) (*Page, error) {
 	defer f.Close()
 	return mapPage(f, device)
 }
+
+// noDevice says that a search has found nothing, or nothing to search in.
+func noDevice(err error) bool { return errors.Is(err, acpi.ErrNotFound) || errors.Is(err, fs.ErrNotExist) }
 
 // readTables reads the ACPI tables; a machine without ACPI has none.
 func readTables(fsys fs.FS) ([]acpi.Table, error) {

@@ -41,6 +41,24 @@ type Mixture struct {
 	// Guessable says that nothing secret went in: neither the processor nor the host gave anything. The
 	// twins then differ, but who holds the snapshot's memory and knows the id can compute what they draw.
 	Guessable bool `json:"guessable,omitempty"`
+	// Warning is for the report: what Guessable means for an operator, "" if there is nothing to warn of.
+	Warning string `json:"warning,omitempty"`
+}
+
+// guessable is the warning.
+const guessable = "nothing secret went into the reseed: neither the processor nor the host gave anything, so that who " +
+	"holds the snapshot's memory and knows the id can compute what this machine draws"
+
+// mixtureOf says what n bytes of the processor and a seed of the host are worth.
+func mixtureOf(n, seed int) Mixture {
+	m := Mixture{CPUBytes: n, SeedBytes: seed, CreditedBits: 8 * n}
+	if n == 0 {
+		m.CreditedBits = 8 * min(seed, cpuBytes)
+		if m.Guessable = seed == 0; m.Guessable {
+			m.Warning = guessable
+		}
+	}
+	return m
 }
 
 // minPoolBits is the least that a kernel before 5.18 takes a new key from: with less in its pool
@@ -66,10 +84,7 @@ var ErrNoReseed = errors.New("the kernel's pool holds too little for a new key")
 func (p *Pool) Reseed(id string, seed []byte) (Mixture, error) {
 	var cpu [cpuBytes]byte
 	n := cpuRandom(cpu[:])
-	m := Mixture{CPUBytes: n, SeedBytes: len(seed), CreditedBits: 8 * n, Guessable: n == 0 && len(seed) == 0}
-	if n == 0 {
-		m.CreditedBits = 8 * min(len(seed), cpuBytes)
-	}
+	m := mixtureOf(n, len(seed))
 	mix := append(append(clocks([]byte(id)), cpu[:n]...), seed...)
 	if err := p.add(mix, m.CreditedBits); err != nil {
 		return Mixture{}, fmt.Errorf("mix %d bytes into the random pool: %w", len(mix), err)

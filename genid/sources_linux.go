@@ -20,7 +20,7 @@ const (
 // Options say where to look for sources. A field that is empty, nil or false leaves its source out.
 type Options struct {
 	Tables  fs.FS  // ACPI tables, as /sys/firmware/acpi/tables
-	Tree    fs.FS  // device tree, as /sys/firmware/devicetree/base; looked at if the tables have no VMGenID
+	Tree    fs.FS  // device tree, as /sys/firmware/devicetree/base; looked at if the tables have no VMGenID, or VMClock is absent
 	Memory  string // physical memory, as /dev/mem
 	Iomem   string // the kernel's map of it, as /proc/iomem: what an AML method may read
 	VMClock string // as /dev/vmclock0
@@ -72,7 +72,7 @@ func OpenSources(o Options) *Sources {
 	}
 	// In the order of trust: the first is the primary one.
 	s.usable(SourceVMGenID, s.addPage(o))
-	s.usable(SourceVMClock, s.addClock(o.VMClock))
+	s.usable(SourceVMClock, s.addClock(o))
 	identity := len(s.all.members) > 0
 	if driverBound(o.Buses) {
 		s.usable(SourceKernel, s.addKernelLog(o.KernelLog, !identity))
@@ -90,7 +90,7 @@ func (s *Sources) usable(name string, err error) {
 	switch {
 	case err == nil:
 		s.names = append(s.names, name)
-	case !errors.Is(err, errAbsent) && !errors.Is(err, fs.ErrNotExist):
+	case !errors.Is(err, errAbsent):
 		s.log("%s: %v", name, err)
 	}
 }

@@ -6,10 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
@@ -31,12 +29,18 @@ func newHypervisor(t testing.TB, flags uint64) *hypervisor {
 	if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return hypervisorAt(t, path, 0, flags)
+}
+
+// hypervisorAt writes the page at an address, which is a multiple of 4096.
+func hypervisorAt(t testing.TB, path string, addr int64, flags uint64) *hypervisor {
+	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	page, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	page, err := unix.Mmap(int(f.Fd()), addr, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,43 +162,6 @@ func TestVMClockUnusable(t *testing.T) {
 				t.Errorf("sources %v, log %q, want %q", s.Names(), told, tt.want)
 			}
 		})
-	}
-}
-
-// A writer that never rests: both halves of the counter are written one after the other, so that a
-// reading that the seqlock did not catch would show two halves that differ.
-func TestVMClockTorn(t *testing.T) {
-	h := newHypervisor(t, clockHasCounter)
-	s := open(t, Options{VMClock: h.path})
-	var stop atomic.Bool
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		low, high := (*uint32)(unsafe.Pointer(&h.page[104])), (*uint32)(unsafe.Pointer(&h.page[108]))
-		for n := uint32(1); !stop.Load(); n++ {
-			atomic.AddUint32(h.seq(), 1)
-			atomic.StoreUint32(low, n)
-			runtime.Gosched()
-			atomic.StoreUint32(high, n)
-			atomic.AddUint32(h.seq(), 1)
-			runtime.Gosched()
-		}
-	})
-	seen := map[reading]bool{}
-	for range 20000 {
-		s.mu.Lock()
-		v := s.all.members[0].read()
-		s.mu.Unlock()
-		if uint32(v[0]) != uint32(v[0]>>32) {
-			t.Errorf("torn: %#x", v[0])
-			break
-		}
-		seen[v] = true
-		runtime.Gosched()
-	}
-	stop.Store(true)
-	writer.Wait()
-	if t.Logf("%d values seen", len(seen)); len(seen) < 2 {
-		t.Error("no update was ever seen")
 	}
 }
 
