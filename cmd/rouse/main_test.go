@@ -40,7 +40,6 @@ func TestBuildRefuses(t *testing.T) {
 		"bad file":         {"", []string{"-f", "cert.pem"}, "want HOST:GUEST"},
 		"missing file":     {"", []string{"-f", "/nowhere/cert.pem:/etc/cert.pem"}, "/nowhere/cert.pem"},
 		"bad mode":         {"", []string{"-f", "/dev/null:/etc/x:9"}, "want HOST:GUEST"},
-		"no service":       {"", []string{"/bin/sh"}, "no [[service]]"},
 		"init":             {service, nil, "want rouse's init binary"},
 		"no modules":       {"", []string{"--modules", "/nowhere"}, "/nowhere"},
 	}

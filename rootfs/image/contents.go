@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -16,6 +17,7 @@ type Choice struct {
 	Config            []byte // becomes /etc/rouse.toml; nil: none is written
 	Modules, Commands []string
 	Folders           []string // made if they are missing: working directories, volumes
+	Files             []File   // added last
 }
 
 func (b *builder) choose() error {
@@ -32,6 +34,11 @@ func (b *builder) choose() error {
 			return err
 		}
 	}
+	for _, f := range c.Files {
+		if err := b.addFile(f); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -43,6 +50,28 @@ func (b *builder) makeFolder(dir string) error {
 		return nil
 	}
 	return b.image.tree.put(dir, &entry{mode: modeDir | 0o755})
+}
+
+// List are the names in a folder, sorted; none if it is not there.
+func (c *Contents) List(dir string) []string {
+	at, err := c.b.image.tree.resolve(dir, true)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for p := range c.b.image.tree.entries {
+		if path.Dir(p) == at && p != "/" {
+			names = append(names, path.Base(p))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// IsDir tells whether the guest would find a folder at name.
+func (c *Contents) IsDir(name string) bool {
+	e := c.b.image.tree.lookup(name)
+	return e != nil && e.isDir()
 }
 
 // Has tells whether the guest would find something at name.

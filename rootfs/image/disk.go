@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -50,7 +51,9 @@ func (i *Image) tool(ctx context.Context, c *exec.Cmd, debian string) (string, e
 	c.Stderr = &said
 	// mke2fs's own configuration file would make the result depend on the host; time is the image's.
 	// A time of 0 means "now" to libext2fs (lib/ext2fs/initialize.c).
-	c.Env = append(os.Environ(), "MKE2FS_CONFIG=/dev/null", "LC_ALL=C", "TZ=UTC", "E2FSPROGS_FAKE_TIME="+strconv.FormatInt(max(i.epoch, 1), 10))
+	// sqfstar refuses its options for times beside SOURCE_DATE_EPOCH, which says the same.
+	c.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "SOURCE_DATE_EPOCH=") })
+	c.Env = append(c.Env, "MKE2FS_CONFIG=/dev/null", "LC_ALL=C", "TZ=UTC", "E2FSPROGS_FAKE_TIME="+strconv.FormatInt(max(i.epoch, 1), 10))
 	err := c.Run()
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", fmt.Errorf("%w; install %s", err, debian)

@@ -35,7 +35,7 @@ type Spec struct {
 	// 5.17. A newer kernel without CONFIG_MODULE_DECOMPRESS needs yes.
 	Decompress string
 	// Choose is asked for the rest when Layers, Dir, Init and Files are in place: what it returns is used in place of Config, Modules
-	// and Commands, and its Folders are made where they are missing. So can a configuration follow from what an image holds.
+	// and Commands, and besides Files. So can a configuration follow from what an image holds.
 	Choose       func(*Contents) (Choice, error)
 	Files        []File   // further files, later ones win; they win over Layers and Dir as well
 	Layers       []Layer  // tar streams to include, with whiteouts; the first one is the lowest
@@ -104,6 +104,19 @@ func New(s Spec) (*Image, error) {
 		}
 	}
 	return b.image, nil
+}
+
+// Size is how many bytes the files of the image have in all. A guest that runs from an initramfs holds them in its memory.
+func (i *Image) Size() int64 {
+	var size int64
+	groups := map[string]bool{}
+	for _, e := range i.tree.entries {
+		if e.group == "" || !groups[e.group] {
+			size += e.length()
+		}
+		groups[e.group] = true
+	}
+	return size
 }
 
 // Identity is what is taken out of Layers and Dir unless Spec.KeepIdentity: files that make one machine this machine,
