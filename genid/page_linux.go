@@ -61,7 +61,9 @@ func FindPage(o Options) (*Page, error) {
 }
 
 // noDevice says that a search has found nothing, or nothing to search in.
-func noDevice(err error) bool { return errors.Is(err, acpi.ErrNotFound) || errors.Is(err, fs.ErrNotExist) }
+func noDevice(err error) bool {
+	return errors.Is(err, acpi.ErrNotFound) || errors.Is(err, fs.ErrNotExist)
+}
 
 // readTables reads the ACPI tables; a machine without ACPI has none.
 func readTables(fsys fs.FS) ([]acpi.Table, error) {
