@@ -34,6 +34,11 @@ type arguments struct {
 	States      []string        `json:"states"`
 	Service     string          `json:"service"`
 	Lines       *int64          `json:"lines"`
+	After       *uint64         `json:"after"`
+	Index       int64           `json:"index"`
+	Name        string          `json:"name"`
+	Action      string          `json:"action"`
+	Signal      string          `json:"signal"`
 }
 
 // decodeArgs reads arguments, of which takes names those that are known; absent ones are an empty object.

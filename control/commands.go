@@ -64,10 +64,14 @@ func commands() []command {
 		{name: "rouse-resumed", takes: "seed time-ns identity generation", frozen: true, run: rouseResumed},
 		{name: "rouse-wait", takes: "states timeout-ms", frozen: true, slow: true, run: rouseWait},
 		{name: "rouse-status", frozen: true, run: rouseStatus},
-		{name: "rouse-report", frozen: true, run: rouseReport},
+		{name: "rouse-report", takes: "index", frozen: true, run: rouseReport},
+		{name: "rouse-reports", frozen: true, run: rouseReports},
 		{name: "rouse-services", frozen: true, run: rouseServices},
+		{name: "rouse-service", takes: "name action signal timeout-ms", slow: true, run: rouseService},
 		{name: "rouse-watchers", frozen: true, run: rouseWatchers},
-		{name: "rouse-log", takes: "service lines", frozen: true, run: rouseLog},
+		{name: "rouse-config", frozen: true, run: rouseConfig},
+		{name: "rouse-doctor", run: rouseDoctor},
+		{name: "rouse-log", takes: "service lines after timeout-ms", frozen: true, slow: true, run: rouseLog},
 	}
 }
 
@@ -264,22 +268,54 @@ func rouseStatus(_ context.Context, s *Server, _ *arguments) (any, error) {
 	return s.guest.Status(), nil
 }
 
-func rouseReport(_ context.Context, s *Server, _ *arguments) (any, error) {
-	return s.guest.Report(), nil
+// rouseReport counts back from the last report, which is 0.
+func rouseReport(_ context.Context, s *Server, a *arguments) (any, error) {
+	if all := s.guest.Reports(); a.Index >= 0 && a.Index < int64(len(all)) {
+		return all[len(all)-1-int(a.Index)], nil
+	} else if a.Index != 0 {
+		return nil, fmt.Errorf("index is %d; %d reports are kept", a.Index, len(all))
+	}
+	return nil, nil
+}
+
+// rouseReports lists them from the last one back, as rouse-report counts them.
+func rouseReports(_ context.Context, s *Server, _ *arguments) (any, error) {
+	all := s.guest.Reports()
+	list := make([]json.RawMessage, len(all))
+	for i, r := range all {
+		list[len(all)-1-i] = r
+	}
+	return list, nil
 }
 
 func rouseServices(_ context.Context, s *Server, _ *arguments) (any, error) {
 	return s.guest.Services(), nil
 }
 
+func rouseService(ctx context.Context, s *Server, a *arguments) (any, error) {
+	switch a.Action {
+	case "start", "stop", "restart", "signal":
+		return s.guest.Service(ctx, a.Name, a.Action, a.Signal)
+	}
+	return nil, fmt.Errorf("action is %q, must be start, stop, restart or signal", a.Action)
+}
+
 func rouseWatchers(_ context.Context, s *Server, _ *arguments) (any, error) {
 	return s.guest.Watchers(), nil
+}
+
+func rouseConfig(_ context.Context, s *Server, _ *arguments) (any, error) {
+	return s.guest.Config(), nil
+}
+
+func rouseDoctor(_ context.Context, s *Server, _ *arguments) (any, error) {
+	return s.guest.Doctor(), nil
 }
 
 // defaultLogLines is what rouse-log gives if it is not told how many.
 const defaultLogLines = 100
 
-func rouseLog(_ context.Context, s *Server, a *arguments) (any, error) {
+func rouseLog(ctx context.Context, s *Server, a *arguments) (any, error) {
 	n := int64(defaultLogLines)
 	if a.Lines != nil {
 		n = *a.Lines
@@ -287,9 +323,30 @@ func rouseLog(_ context.Context, s *Server, a *arguments) (any, error) {
 	if n < 1 || n > 10000 {
 		return nil, fmt.Errorf("lines is %d, must be from 1 to 10000", n)
 	}
+	if a.After != nil {
+		return s.logAfter(ctx, a, int(n))
+	}
 	lines := s.guest.Log(a.Service, int(n))
 	if lines == nil {
 		lines = []string{}
 	}
 	return lines, nil
+}
+
+// logAfter waits for lines for as long as it is told to, and then answers with none: the deadline of a follower is
+// no failure.
+func (s *Server) logAfter(ctx context.Context, a *arguments, n int) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.TimeoutMS)*time.Millisecond)
+	defer cancel()
+	lines, next, err := s.guest.LogSince(ctx, a.Service, *a.After, n)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil
+	}
+	if lines == nil {
+		lines = []LogLine{}
+	}
+	return struct {
+		Lines []LogLine `json:"lines"`
+		Next  uint64    `json:"next"`
+	}{lines, next}, err
 }

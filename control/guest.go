@@ -20,14 +20,22 @@ type Guest interface {
 	// Resumed says that the host has resumed this guest, as a clone if Generation is new.
 	Resumed(ctx context.Context, r Resume) error
 	Status() Status
-	// Report is the last report, or nil if there is none.
-	Report() json.RawMessage
+	// Reports are those that are kept, oldest first.
+	Reports() []json.RawMessage
 	Services() any
+	// Service does an action, start, stop, restart or signal, on one service and returns how it is then.
+	Service(ctx context.Context, name, action, signal string) (any, error)
 	Watchers() any
 	// Interfaces lists the network interfaces in the kernel's order.
 	Interfaces() ([]Interface, error)
 	// Log gives the last lines of a service, of the init itself if service is "".
 	Log(service string, lines int) []string
+	// LogSince gives the lines after that with the number after, most of them at most, and what to give as after
+	// the next time. It waits for a line until ctx ends.
+	LogSince(ctx context.Context, service string, after uint64, most int) (lines []LogLine, next uint64, err error)
+	// Config is the configuration as it came out; Doctor what the kernel offers.
+	Config() any
+	Doctor() any
 	// Frozen is true from the freezing of services until they are thawed.
 	Frozen() bool
 	// Shutdown begins mode: powerdown, reboot or halt, and returns.
@@ -46,6 +54,12 @@ type Resume struct {
 	TimeNS     int64           // wall clock in ns since 1970; 0 is unknown
 	Identity   json.RawMessage // hostname, addresses and so on; the init knows the shape
 	Generation string          // an id that no other resume has had; "" if the VMM has a VMGenID
+}
+
+// LogLine is a line of a log. Numbers begin with 1 and have no gap but where lines were lost.
+type LogLine struct {
+	Seq  uint64 `json:"seq"`
+	Text string `json:"text"`
 }
 
 // Status is the answer to rouse-status.

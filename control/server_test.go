@@ -24,6 +24,20 @@ type fakeGuest struct {
 	resumed  func(r Resume) error
 	services func() any
 	shutdown func(mode string) error
+	reports  []json.RawMessage
+	since    func(ctx context.Context, after uint64, most int) ([]LogLine, uint64, error)
+}
+
+func (g *fakeGuest) Service(_ context.Context, name, action, signal string) (any, error) {
+	return name + " " + action + " " + signal, nil
+}
+
+func (g *fakeGuest) LogSince(ctx context.Context, _ string, after uint64, most int) ([]LogLine, uint64, error) {
+	if g.since == nil {
+		<-ctx.Done()
+		return nil, after, ctx.Err()
+	}
+	return g.since(ctx, after, most)
 }
 
 func (g *fakeGuest) Quiesce(ctx context.Context, o QuiesceOptions) (json.RawMessage, int, error) {
@@ -64,7 +78,9 @@ func (g *fakeGuest) Shutdown(mode string) error {
 }
 
 func (g *fakeGuest) Status() Status                     { return Status{State: "running"} }
-func (g *fakeGuest) Report() json.RawMessage            { return nil }
+func (g *fakeGuest) Reports() []json.RawMessage         { return g.reports }
+func (g *fakeGuest) Config() any                        { return []string{"a=b"} }
+func (g *fakeGuest) Doctor() any                        { return map[string]bool{"safe": true} }
 func (g *fakeGuest) Watchers() any                      { return []string{} }
 func (g *fakeGuest) Interfaces() ([]Interface, error)   { return []Interface{{Name: "lo"}}, nil }
 func (g *fakeGuest) Frozen() bool                       { return g.frozen.Load() }
@@ -144,6 +160,12 @@ func TestConversation(t *testing.T) {
 		{"release", `{"execute":"rouse-release"}`, `{"return":{"released":true}}`},
 		{"resumed", `{"execute":"rouse-resumed","arguments":{"seed":"AAEC","time-ns":5,"identity":{"hostname":"a"},"generation":"g"}}`, `{"return":{}}`},
 		{"no report", `{"execute":"rouse-report"}`, `{"return":null}`},
+		{"no such report", `{"execute":"rouse-report","arguments":{"index":3}}`, generic("rouse-report: index is 3; 0 reports are kept")},
+		{"no reports", `{"execute":"rouse-reports"}`, `{"return":[]}`},
+		{"config", `{"execute":"rouse-config"}`, `{"return":["a=b"]}`},
+		{"doctor", `{"execute":"rouse-doctor"}`, `{"return":{"safe":true}}`},
+		{"service", `{"execute":"rouse-service","arguments":{"name":"web","action":"signal","signal":"HUP"}}`, `{"return":"web signal HUP"}`},
+		{"service, bad action", `{"execute":"rouse-service","arguments":{"name":"web","action":"melt"}}`, generic(`rouse-service: action is "melt", must be start, stop, restart or signal`)},
 		{"services", `{"execute":"rouse-services"}`, `{"return":["web"]}`},
 		{"watchers", `{"execute":"rouse-watchers"}`, `{"return":[]}`},
 		{"log", `{"execute":"rouse-log","arguments":{"service":"web"}}`, `{"return":["web100"]}`},
@@ -174,7 +196,7 @@ func TestFrozen(t *testing.T) {
 	answers := map[string]bool{
 		"guest-sync": true, "guest-sync-delimited": true, "guest-ping": true, "guest-info": true, "guest-fsfreeze-thaw": true, "guest-fsfreeze-status": true,
 		"guest-get-time": true, "guest-get-host-name": true, "guest-network-get-interfaces": true, "guest-get-vcpus": true,
-		"rouse-release": true, "rouse-resumed": true, "rouse-wait": true, "rouse-status": true, "rouse-report": true, "rouse-services": true,
+		"rouse-release": true, "rouse-resumed": true, "rouse-wait": true, "rouse-status": true, "rouse-report": true, "rouse-reports": true, "rouse-config": true, "rouse-services": true,
 		"rouse-watchers": true, "rouse-log": true,
 	}
 	for _, c := range commands() {
@@ -383,5 +405,43 @@ func TestMuteReaderOnPort(t *testing.T) {
 		k.send("\xff" + `{"execute":"guest-sync-delimited","arguments":{"id":4}}` + "\n")
 		k.expect("") // what was cut is ended
 		k.expect("\xff" + `{"return":4}`)
+	})
+}
+
+// TestReportsCountBack: 0 is the last one.
+func TestReportsCountBack(t *testing.T) {
+	g := &fakeGuest{reports: []json.RawMessage{[]byte("1"), []byte("2"), []byte("3")}}
+	k := converse(t, NewServer(g, ServerOptions{}), false)
+	for i, want := range []string{"3", "2", "1"} {
+		k.send(fmt.Sprintf(`{"execute":"rouse-report","arguments":{"index":%d}}`, i) + "\n")
+		k.expect(`{"return":` + want + `}`)
+	}
+	k.send(`{"execute":"rouse-report"}` + "\n")
+	k.expect(`{"return":3}`)
+	k.send(`{"execute":"rouse-reports"}` + "\n")
+	k.expect(`{"return":[3,2,1]}`)
+}
+
+// TestFollowLog: a follower gets lines as they come, and no line when none came in his time.
+func TestFollowLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		come := make(chan LogLine)
+		g := &fakeGuest{since: func(ctx context.Context, after uint64, most int) ([]LogLine, uint64, error) {
+			select {
+			case l := <-come:
+				return []LogLine{l}, l.Seq, nil
+			case <-ctx.Done():
+				return nil, after, ctx.Err()
+			}
+		}}
+		k := converse(t, NewServer(g, ServerOptions{}), false)
+		k.send(`{"execute":"rouse-log","arguments":{"service":"web","after":7,"timeout-ms":120000}}` + "\n")
+		time.Sleep(100 * time.Second)
+		come <- LogLine{8, "late"}
+		k.expect(`{"return":{"lines":[{"seq":8,"text":"late"}],"next":8}}`)
+		k.send(`{"execute":"rouse-log","arguments":{"service":"web","after":8,"timeout-ms":120000}}` + "\n")
+		k.expect(`{"return":{"lines":[],"next":8}}`)
+		k.send(`{"execute":"rouse-log","arguments":{"service":"web","after":8}}` + "\n")
+		k.expect(`{"return":{"lines":[],"next":8}}`)
 	})
 }

@@ -42,5 +42,9 @@ func rouseWait(ctx context.Context, s *Server, a *arguments) (any, error) {
 	if err := w.WaitFor(ctx, states); err != nil {
 		return nil, err
 	}
-	return WaitResult{s.guest.Status(), s.guest.Report()}, nil
+	r := WaitResult{Status: s.guest.Status()}
+	if all := s.guest.Reports(); len(all) > 0 {
+		r.Report = all[len(all)-1]
+	}
+	return r, nil
 }

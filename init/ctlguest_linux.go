@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,7 +14,6 @@ import (
 	"rouse/control"
 	"rouse/internal/json"
 	"rouse/quiesce"
-	"rouse/service"
 )
 
 // The commands that ask PID 1 through its unix socket.
@@ -51,28 +51,22 @@ func ask(timeout time.Duration, command string, args, result any) error {
 	return json.Unmarshal(text, result)
 }
 
-const askTimeout = 15 * time.Second
-
-// show prints v as JSON, or leaves it to text.
-func show(out io.Writer, asJSON bool, v any, text func()) error {
-	if !asJSON {
-		text()
-		return nil
-	}
-	return json.Write(out, v, true)
-}
+// Waits of the commands; what is behind them ends by itself long before.
+const (
+	askTimeout  = 15 * time.Second
+	slowTimeout = 10 * time.Minute
+)
 
 func ctlStatus(args []string, out io.Writer) error {
-	f := newFlags("status")
-	asJSON := f.Bool("json", false, "print JSON")
-	if _, err := parse(f, args); err != nil {
+	_, asJSON, err := options(newFlags("status"), args, 0, 0, "")
+	if err != nil {
 		return err
 	}
 	var s control.Status
 	if err := ask(askTimeout, "rouse-status", nil, &s); err != nil {
 		return err
 	}
-	return show(out, *asJSON, s, func() {
+	return show(out, asJSON, s, func() {
 		fmt.Fprintf(out, "state       %s\ngeneration  %d (%s)\nvmgenid     %s (noticed by: %s)\ngate        %s (%s)\nwatchers    %d tracked, %d outdated\n",
 			s.State, s.Generation, s.SysGenID, s.VMGenID, s.Source, s.Gate, s.Mechanism, s.Watchers, s.Outdated)
 		for _, p := range s.Problems {
@@ -83,15 +77,28 @@ func ctlStatus(args []string, out io.Writer) error {
 
 func ctlReport(args []string, out io.Writer) error {
 	f := newFlags("report")
-	asJSON := f.Bool("json", false, "print JSON")
-	if _, err := parse(f, args); err != nil {
+	list := f.Bool("list", false, "all reports that are kept, the last one first")
+	words, asJSON, err := options(f, args, 0, 1, " [N]")
+	if err != nil {
 		return err
+	}
+	n := 1
+	if len(words) > 0 {
+		if n, err = strconv.Atoi(words[0]); err != nil {
+			return fmt.Errorf("report %q: not a number; 1 is the last report", words[0])
+		}
 	}
 	var raw json.RawMessage
-	if err := ask(askTimeout, "rouse-report", nil, &raw); err != nil {
+	if *list {
+		if err := ask(askTimeout, "rouse-reports", nil, &raw); err != nil {
+			return err
+		}
+		return showRows(out, asJSON, raw, "# kind outcome generation duration-ns reason")
+	}
+	if err := ask(askTimeout, "rouse-report", map[string]int{"index": n - 1}, &raw); err != nil {
 		return err
 	}
-	return printReport(out, *asJSON, raw)
+	return printReport(out, asJSON, raw)
 }
 
 // printReport shows a report as a timeline.
@@ -104,16 +111,23 @@ func printReport(out io.Writer, asJSON bool, raw json.RawMessage) error {
 		return errors.New("report: none yet: nothing was quiesced or resumed")
 	}
 	return show(out, asJSON, raw, func() {
-		fmt.Fprintf(out, "%s: %s in %v, generation %d\n", r.Kind, r.Outcome, time.Duration(r.DurationNS).Round(time.Microsecond), r.Generation)
+		fmt.Fprintf(out, "%s: %s in %v, generation %d\n", r.Kind, r.Outcome, rounded(r.DurationNS), r.Generation)
 		if r.Reason != "" {
 			fmt.Fprintf(out, "  reason: %s\n", r.Reason)
 		}
-		for _, p := range r.Phases {
-			start := time.Duration(p.StartNS - r.StartNS).Round(time.Microsecond)
-			fmt.Fprintf(out, "  %12v  %-9s %12v  %s\n", start, p.Name, time.Duration(p.DurationNS).Round(time.Microsecond), p.Error)
+		if r.Uncontrolled {
+			fmt.Fprintf(out, "  uncontrolled: resumed without a quiesce, at most %v unguarded\n", rounded(r.UnguardedNS))
 		}
-		for _, l := range r.Leftovers {
-			fmt.Fprintf(out, "  left: %s\n", l)
+		for _, p := range r.Phases {
+			fmt.Fprintf(out, "  %12v  %-9s %12v  |%-30s| %s\n", rounded(p.StartNS-r.StartNS), p.Name, rounded(p.DurationNS), bar(p, r), p.Error)
+		}
+		if r.Kind == "adjust" {
+			fmt.Fprintf(out, "  severed: %d inherited connections\n", r.Severed)
+		}
+		printLeftovers(out, "left", r.Leftovers)
+		printLeftovers(out, "destroyed", r.Destroyed)
+		for _, w := range r.Late {
+			fmt.Fprintf(out, "  late: %s[%d] of %s\n", w.Command, w.PID, w.Service)
 		}
 		for _, w := range r.Warnings {
 			fmt.Fprintf(out, "  warning: %s\n", w)
@@ -121,71 +135,28 @@ func printReport(out io.Writer, asJSON bool, raw json.RawMessage) error {
 	})
 }
 
-func ctlServices(args []string, out io.Writer) error {
-	f := newFlags("services")
-	asJSON := f.Bool("json", false, "print JSON")
-	if _, err := parse(f, args); err != nil {
-		return err
+func printLeftovers(out io.Writer, label string, list []quiesce.Leftover) {
+	for _, l := range list {
+		fmt.Fprintf(out, "  %s: %s\n", label, l)
 	}
-	var list []service.Status
-	if err := ask(askTimeout, "rouse-services", nil, &list); err != nil {
-		return err
-	}
-	return show(out, *asJSON, list, func() {
-		for _, s := range list {
-			fmt.Fprintf(out, "%-20s %-9s pid %-6d restarts %d  %s\n", s.Name, s.State, s.PID, s.Restarts, s.Reason)
-		}
-	})
 }
 
-func ctlWatchers(args []string, out io.Writer) error {
-	f := newFlags("watchers")
-	asJSON := f.Bool("json", false, "print JSON")
-	if _, err := parse(f, args); err != nil {
-		return err
-	}
-	var list []quiesce.Watcher
-	if err := ask(askTimeout, "rouse-watchers", nil, &list); err != nil {
-		return err
-	}
-	return show(out, *asJSON, list, func() {
-		for _, w := range list {
-			late := "up to date"
-			if w.LateMS > 0 {
-				late = fmt.Sprintf("late by %d ms", w.LateMS)
-			}
-			fmt.Fprintf(out, "%s[%d] of %s: acknowledged %d, %s\n", w.Command, w.PID, w.Service, w.Acknowledged, late)
-		}
-	})
-}
+func rounded(ns int64) time.Duration { return time.Duration(ns).Round(time.Microsecond) }
 
-func ctlLog(args []string, out io.Writer) error {
-	f := newFlags("log")
-	lines := f.Int("n", 100, "how many lines")
-	words, err := parse(f, args)
-	if err != nil {
-		return err
-	}
-	if err := only(words, 0, 1, "log [-n LINES] [SERVICE]"); err != nil {
-		return err
-	}
-	var list []string
-	arguments := map[string]any{"lines": *lines, "service": strings.Join(words, "")}
-	if err := ask(askTimeout, "rouse-log", arguments, &list); err != nil {
-		return err
-	}
-	for _, line := range list {
-		fmt.Fprintln(out, line)
-	}
-	return nil
+// bar is when a phase ran, in thirtieths of the whole.
+func bar(p quiesce.Phase, r quiesce.Report) string {
+	total := max(r.DurationNS, 1)
+	from := min(max(30*(p.StartNS-r.StartNS)/total, 0), 29)
+	to := min(max(30*(p.StartNS-r.StartNS+p.DurationNS)/total, from+1), 30)
+	return strings.Repeat(" ", int(from)) + strings.Repeat("=", int(to-from))
 }
 
 func ctlQuiesce(args []string, out io.Writer) error {
 	f := newFlags("quiesce")
 	timeout := f.Duration("timeout", 0, "how long the drain may take; 0 is as configured")
 	leftovers := f.String("leftovers", "", "abort, destroy or keep; empty is as configured")
-	asJSON := f.Bool("json", false, "print JSON")
-	if _, err := parse(f, args); err != nil {
+	_, asJSON, err := options(f, args, 0, 0, "")
+	if err != nil {
 		return err
 	}
 	arguments := map[string]any{}
@@ -196,21 +167,33 @@ func ctlQuiesce(args []string, out io.Writer) error {
 		arguments["leftovers"] = *leftovers
 	}
 	var raw json.RawMessage
-	if err := ask(10*time.Minute, "rouse-quiesce", arguments, &raw); err != nil {
+	if err := ask(slowTimeout, "rouse-quiesce", arguments, &raw); err != nil {
 		return err
 	}
-	return printReport(out, *asJSON, raw)
+	return printReport(out, asJSON, raw)
 }
 
 func ctlRelease(args []string, out io.Writer) error {
-	if _, err := parse(newFlags("release"), args); err != nil {
+	_, asJSON, err := options(newFlags("release"), args, 0, 0, "")
+	if err != nil {
 		return err
 	}
-	return ask(2*time.Minute, "rouse-release", nil, nil)
+	var raw json.RawMessage
+	if err := ask(slowTimeout, "rouse-release", nil, &raw); err != nil {
+		return err
+	}
+	return show(out, asJSON, raw, func() {})
 }
 
-func ctlEnd(mode string) func([]string, io.Writer) error {
-	return func([]string, io.Writer) error {
+func ctlEnd(name, mode string) func([]string, io.Writer) error {
+	return func(args []string, _ io.Writer) error {
+		words, err := parse(newFlags(name), args)
+		if err == nil {
+			err = only(words, 0, 0, name)
+		}
+		if err != nil {
+			return err
+		}
 		return ask(askTimeout, "guest-shutdown", map[string]string{"mode": mode}, nil)
 	}
 }

@@ -106,7 +106,7 @@ func (f *flags) find(name string) *option {
 func (f *flags) usage() string {
 	s := "options of rousectl " + f.command + ":"
 	for _, o := range f.list {
-		s += "\n  --" + o.name + "  " + o.help
+		s += "\n  " + "--"[:min(len(o.name), 2)] + o.name + "  " + o.help
 	}
 	return s
 }

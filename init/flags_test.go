@@ -42,7 +42,7 @@ func TestFlagsRefuse(t *testing.T) {
 
 func TestUnknownCommand(t *testing.T) {
 	var out strings.Builder
-	if err := runCommand([]string{"melt"}, &out); err == nil || !strings.Contains(err.Error(), "status, report") {
+	if err := runCommand([]string{"melt"}, &out); err == nil || !strings.Contains(err.Error(), "status, doctor, report") {
 		t.Errorf("error %v, want the commands that there are", err)
 	}
 	if err := runCommand(nil, &out); err != nil || !strings.Contains(out.String(), "rousectl quiesce") {

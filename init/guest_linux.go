@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
+	"rouse/config"
 	"rouse/control"
 	"rouse/internal/json"
 	"rouse/quiesce"
 	"rouse/rootfs/rtnl"
+	"rouse/service"
 )
 
 // problems gathers what is degraded, for the status.
@@ -97,15 +101,49 @@ func (h hostView) Status() control.Status {
 	return s
 }
 
-func (h hostView) Report() json.RawMessage {
-	reports := h.g.flow.Reports()
-	if len(reports) == 0 {
-		return nil
+func (h hostView) Reports() []json.RawMessage {
+	var list []json.RawMessage
+	for _, r := range h.g.flow.Reports() {
+		list = append(list, encode(r))
 	}
-	return encode(reports[len(reports)-1])
+	return list
 }
 
 func (h hostView) Services() any { return h.g.services.Status() }
+
+func (h hostView) Service(ctx context.Context, name, action, signal string) (any, error) {
+	if err := h.act(ctx, name, action, signal); err != nil {
+		if errors.Is(err, service.ErrHeld) {
+			err = fmt.Errorf("%w: %w", control.ErrRefused, err)
+		}
+		return nil, err
+	}
+	for _, s := range h.g.services.Status() {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return nil, nil
+}
+
+func (h hostView) act(ctx context.Context, name, action, signal string) error {
+	switch action {
+	case "start":
+		return h.g.services.StartService(ctx, name)
+	case "stop":
+		return h.g.services.StopService(ctx, name)
+	case "restart":
+		return h.g.services.Restart(ctx, name)
+	}
+	number := config.Signal(signal)
+	if n, err := strconv.Atoi(signal); err == nil {
+		number = syscall.Signal(n)
+	}
+	if number <= 0 || number > 64 {
+		return fmt.Errorf("signal %q: unknown; give a name such as HUP, or a number", signal)
+	}
+	return h.g.services.Signal(name, number)
+}
 
 func (h hostView) Watchers() any {
 	list := []quiesce.Watcher{}
@@ -155,16 +193,30 @@ func address(p netip.Prefix) control.InterfaceAddress {
 	return control.InterfaceAddress{Type: kind, Address: p.Addr().String(), Prefix: p.Bits()}
 }
 
-func (h hostView) Log(service string, lines int) []string {
-	if service == "" {
+func (h hostView) Log(name string, lines int) []string {
+	if name == "" {
 		return h.g.log.last(lines)
 	}
 	var list []string
-	for _, line := range h.g.services.Log(service, lines) {
+	for _, line := range h.g.services.Log(name, lines) {
 		list = append(list, string(line))
 	}
 	return list
 }
+
+func (h hostView) LogSince(ctx context.Context, name string, after uint64, most int) ([]control.LogLine, uint64, error) {
+	if name == "" {
+		return h.g.ownLog(ctx, after, most)
+	}
+	lines, next, err := h.g.services.LogSince(ctx, name, after, most)
+	list := make([]control.LogLine, len(lines))
+	for i, l := range lines {
+		list[i] = control.LogLine(l)
+	}
+	return list, next, err
+}
+
+func (h hostView) Config() any { return h.g.configView() }
 
 func (h hostView) Frozen() bool {
 	switch h.g.flow.State() {

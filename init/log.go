@@ -42,6 +42,7 @@ type logger struct {
 
 	mu    sync.Mutex // held while a line is written, so that lines do not mix
 	lines []string
+	count uint64 // of all lines, those that are kept no more too
 	// least are the levels from which on lines go there, quiet that services' lines do not go to the console.
 	leastConsole, leastKmsg level
 	quiet                   bool
@@ -74,6 +75,7 @@ func (l *logger) write(at level, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, line)
+	l.count++
 	if len(l.lines) > logLines {
 		l.lines = append(l.lines[:0:0], l.lines[len(l.lines)-logLines:]...)
 	}

@@ -23,6 +23,8 @@ type cli struct {
 	Build buildCommand `cmd:"" help:"Make a bootable image from a program and a configuration. Needs no root."`
 	Bake  bakeCommand  `cmd:"" help:"Boot an image, wait for its services, quiesce it, and write a snapshot."`
 	Clone cloneCommand `cmd:"" help:"Start clones of a snapshot, each with a generation of its own, and wait until each is safe."`
+
+	Doctor doctorCommand `cmd:"" help:"Tell what a kernel offers, and if snapshots would be safe on it."`
 }
 
 func main() {
