@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -38,8 +39,29 @@ func openCgroup(o Options) (mechanism, error) {
 	return newCgroup(root, o.Allow)
 }
 
+const probeName = "rouse-probe-"
+
+// removeStale removes the cgroups of processes that were killed while they probed;
+// their programs go with them.
+func removeStale(root string) {
+	d, err := os.Open(root)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	for _, name := range names {
+		rest, ours := strings.CutPrefix(name, probeName)
+		pid, _, _ := strings.Cut(rest, "-")
+		if n, err := strconv.Atoi(pid); ours && err == nil && unix.Kill(n, 0) == unix.ESRCH {
+			_ = unix.Rmdir(root + "/" + name)
+		}
+	}
+}
+
 func tryCgroup(root string, allow []Allow) error {
-	dir, err := os.MkdirTemp(root, "rouse-probe-")
+	removeStale(root)
+	dir, err := os.MkdirTemp(root, probeName+strconv.Itoa(os.Getpid())+"-")
 	if err != nil {
 		return describe(err, "make a cgroup to probe in")
 	}

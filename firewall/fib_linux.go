@@ -11,8 +11,9 @@ import (
 
 // fib is the last rung: routing rules. It knows no hold, and what needs no
 // route passes: ARP, neighbour discovery, multicast and packet sockets. Its
-// rules come one after another, so that for some 0.1 ms one direction or family
-// is shut before the next; a local sender sees an error of its own.
+// rules go in one call but take effect one after another, so that for some 0.1 ms
+// one direction or family is shut before the next; a local sender sees an error
+// of its own.
 //
 // Before all other rules stands one that swallows what did not come from this
 // machine, and behind the one for local addresses one that swallows the rest:
@@ -100,58 +101,65 @@ func newFib() (*fib, error) {
 	return &fib{sock, listen}, nil
 }
 
+// fibChange adds or deletes a rule.
+type fibChange struct {
+	typ  uint16
+	rule fibRule
+}
+
+// set sends all changes, of both families, in one call: a process that is killed
+// has made all of them or none.
 func (f *fib) set(s State) error {
 	if s == Hold {
 		return ErrNoHold
 	}
-	var failed error
-	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+	var todo []fibChange
+	for _, family := range [...]byte{unix.AF_INET, unix.AF_INET6} {
 		rules, err := f.rules(family)
 		switch {
-		case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT):
-			continue // no IPv6 here: nothing to shut
-		case err == nil && s == Shut:
-			err = f.shut(family, rules)
-		case err == nil:
-			err = f.open(family, rules)
+		case noFamily(err): // no IPv6 here: nothing to shut
+		case err != nil:
+			return err
+		case s == Open:
+			todo = append(todo, openChanges(family, rules)...)
+		case isShut(family, rules) != nil:
+			todo = append(todo, shutChanges(family, rules)...)
 		}
-		failed = errors.Join(failed, err)
 	}
-	return failed
-}
-
-// shut adds what is missing, in an order in which every packet for this
-// machine itself finds a rule for local addresses at any time.
-func (f *fib) shut(family byte, rules []fibRule) error {
-	if f.is(family, rules) == nil {
+	if todo == nil {
 		return nil
 	}
-	if err := f.open(family, rules); err != nil { // remains of a half-made or tampered gate
-		return err
-	}
-	for _, r := range []fibRule{fibLocal, fibOut, fibIn} {
-		if err := f.change(unix.RTM_NEWRULE, r.in(family)); err != nil {
-			return describe(err, "add rule %d", r.priority)
-		}
-	}
-	return describe(gone(f.change(unix.RTM_DELRULE, kernelLocal.in(family))), "move the rule for local addresses")
+	return describe(f.change(todo...), "change rules")
 }
 
-func (f *fib) open(family byte, rules []fibRule) error {
-	has := func(r fibRule) bool { return slices.Contains(rules, r.in(family)) }
-	if has(fibLocal) && !has(kernelLocal) {
-		if err := f.change(unix.RTM_NEWRULE, kernelLocal.in(family)); err != nil {
-			return describe(err, "put back the rule for local addresses")
-		}
+func noFamily(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+// shutChanges removes what a half-made or tampered gate left and adds what is
+// missing, in an order in which every packet for this machine itself finds a rule
+// for local addresses at any time.
+func shutChanges(family byte, rules []fibRule) []fibChange {
+	todo := openChanges(family, rules)
+	for _, r := range [...]fibRule{fibLocal, fibOut, fibIn} {
+		todo = append(todo, fibChange{unix.RTM_NEWRULE, r.in(family)})
+	}
+	if todo[0].rule == kernelLocal.in(family) || slices.Contains(rules, kernelLocal.in(family)) {
+		todo = append(todo, fibChange{unix.RTM_DELRULE, kernelLocal.in(family)})
+	}
+	return todo
+}
+
+func openChanges(family byte, rules []fibRule) (todo []fibChange) {
+	if slices.Contains(rules, fibLocal.in(family)) && !slices.Contains(rules, kernelLocal.in(family)) {
+		todo = append(todo, fibChange{unix.RTM_NEWRULE, kernelLocal.in(family)})
 	}
 	for _, r := range rules {
 		if r.protocol == fibProtocol {
-			if err := f.change(unix.RTM_DELRULE, r); gone(err) != nil {
-				return describe(err, "delete rule %d", r.priority)
-			}
+			todo = append(todo, fibChange{unix.RTM_DELRULE, r})
 		}
 	}
-	return nil
+	return todo
 }
 
 func (f *fib) state() (State, error) {
@@ -160,14 +168,14 @@ func (f *fib) state() (State, error) {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		rules, err := f.rules(family)
 		switch {
-		case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT):
+		case noFamily(err):
 		case err != nil:
 			return Open, err
 		case !slices.ContainsFunc(rules, func(r fibRule) bool { return r.protocol == fibProtocol }):
 			open++
 		default:
 			shut++
-			why = errors.Join(why, f.is(family, rules))
+			why = errors.Join(why, isShut(family, rules))
 		}
 	}
 	switch {
@@ -181,9 +189,9 @@ func (f *fib) state() (State, error) {
 	return Open, nil
 }
 
-// is says how a list of rules, in the order in which the kernel goes through
+// isShut says how a list of rules, in the order in which the kernel goes through
 // it, differs from a shut gate's.
-func (f *fib) is(family byte, rules []fibRule) error {
+func isShut(family byte, rules []fibRule) error {
 	for i, want := range []fibRule{fibIn, fibLocal, fibOut} {
 		if i >= len(rules) || rules[i] != want.in(family) {
 			return fmt.Errorf("family %d: rule %d is another", family, i+1)
@@ -234,19 +242,26 @@ func ruleOf(m message) (fibRule, bool) {
 	return r, true
 }
 
-func (f *fib) change(typ uint16, r fibRule) error {
+func (f *fib) change(todo ...fibChange) error {
+	e := &encoder{}
+	for _, c := range todo {
+		e.change(c, f.sock.nextSeq())
+	}
+	return f.sock.transact(e.finish(), f.sock.seq)
+}
+
+func (e *encoder) change(c fibChange, seq uint32) {
+	r := c.rule
 	head := make([]byte, fibRuleSize)
 	head[0], head[4], head[7] = r.family, byte(r.table), r.action
 	if r.invert {
 		binary.NativeEndian.PutUint32(head[8:], frInvert)
 	}
 	flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_ACK)
-	if typ == unix.RTM_NEWRULE {
+	if c.typ == unix.RTM_NEWRULE {
 		flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	}
-	e := &encoder{}
-	seq := f.sock.nextSeq()
-	e.message(typ, flags, seq, head)
+	e.message(c.typ, flags, seq, head)
 	e.u32(fraPriority, r.priority)
 	if r.action == frToTable {
 		e.u32(fraTable, r.table)
@@ -255,7 +270,6 @@ func (f *fib) change(typ uint16, r fibRule) error {
 		e.str(fraIifName, r.iif)
 	}
 	e.attr(fraProtocol, []byte{r.protocol})
-	return f.sock.transact(e.finish(), seq)
 }
 
 func (f *fib) watch(on bool) error {

@@ -76,7 +76,7 @@ func TestHalfMadeGates(t *testing.T) {
 		}},
 		{"tc in one direction", "tc", func(m mechanism) error {
 			links, err := m.(*tc).links()
-			return errors.Join(err, m.set(Shut), m.(*tc).deleteFilter(links[0], 1))
+			return errors.Join(err, m.set(Shut), m.(*tc).dropFilter(links[0], 1))
 		}},
 		{"cgroup attached, not turned", "cgroup", func(m mechanism) error {
 			return errors.Join(m.set(Shut), m.(*cgroup).valve.set(Open))
@@ -86,7 +86,7 @@ func TestHalfMadeGates(t *testing.T) {
 			return errors.Join(m.set(Shut), c.detachProgram(0, c.valve.progs[0]))
 		}},
 		{"routing rules in part", "fib", func(m mechanism) error {
-			return m.(*fib).change(unix.RTM_NEWRULE, fibLocal.in(unix.AF_INET))
+			return m.(*fib).change(fibChange{unix.RTM_NEWRULE, fibLocal.in(unix.AF_INET)})
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -112,4 +112,10 @@ func TestHalfMadeGates(t *testing.T) {
 			}
 		})
 	}
+}
+
+func (c *tc) dropFilter(l link, direction int) error {
+	e := &encoder{}
+	c.request(e, unix.RTM_DELTFILTER, 0, filterHead(l.index, direction), "bpf")
+	return c.sock.transact(e.finish(), c.sock.seq)
 }

@@ -23,6 +23,7 @@ type tc struct {
 	valve  *valve
 	made   map[int32]bool // links whose clsact qdisc is ours
 	known  map[int32]bool // links that have our filters
+	probe  bool           // take loopback for a link: a throw-away namespace has no other
 }
 
 // Our filters' identity on a link: the first in order, under a handle of ours.
@@ -71,17 +72,16 @@ func newTC(allow []Allow) (*tc, error) {
 	return &tc{sock: sock, listen: listen, valve: v, made: map[int32]bool{}, known: map[int32]bool{}}, nil
 }
 
-// openTC tries all of it on a link of a throw-away namespace.
+// openTC tries all of it on the loopback of a throw-away namespace: a guest's
+// kernel may have no kind of link that could be made for it (dummy, veth, tun).
 func openTC(o Options) (mechanism, error) {
 	err := inThrowaway(func() error {
-		if err := addProbeLink(); err != nil {
-			return describe(err, "make a link to probe with")
-		}
 		m, err := newTC(nil)
 		if err != nil {
 			return err
 		}
 		defer m.Close()
+		m.probe = true
 		if err := try(m, Shut, Hold); err != nil {
 			return &UnsupportedError{"clsact with BPF classifiers", "CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF", err}
 		}
@@ -102,7 +102,7 @@ type link struct {
 // links lists all but loopback.
 func (c *tc) links() ([]link, error) {
 	for range readTries {
-		links, err := listLinks(c.sock)
+		links, err := c.listLinks()
 		if !errors.Is(err, errTorn) {
 			return links, describe(err, "list links")
 		}
@@ -110,15 +110,15 @@ func (c *tc) links() ([]link, error) {
 	return nil, errTorn
 }
 
-func listLinks(sock *netlinkSocket) ([]link, error) {
+func (c *tc) listLinks() ([]link, error) {
 	e := &encoder{}
-	e.message(unix.RTM_GETLINK, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, sock.nextSeq(), make([]byte, unix.SizeofIfInfomsg))
+	e.message(unix.RTM_GETLINK, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, c.sock.nextSeq(), make([]byte, unix.SizeofIfInfomsg))
 	var links []link
-	err := sock.ask(e, func(m message) error {
+	err := c.sock.ask(e, func(m message) error {
 		if m.flags&unix.NLM_F_DUMP_INTR != 0 {
 			return errTorn
 		}
-		if l, ok := linkOf(m); ok {
+		if l, loopback, ok := linkOf(m); ok && loopback == c.probe {
 			links = append(links, l)
 		}
 		return nil
@@ -126,16 +126,14 @@ func listLinks(sock *netlinkSocket) ([]link, error) {
 	return links, err
 }
 
-// linkOf reads struct ifinfomsg; ok is false for loopback.
-func linkOf(m message) (l link, ok bool) {
+// linkOf reads struct ifinfomsg.
+func linkOf(m message) (l link, loopback, ok bool) {
 	if m.typ != unix.RTM_NEWLINK || len(m.data) < unix.SizeofIfInfomsg {
-		return link{}, false
+		return l, false, false
 	}
-	if binary.NativeEndian.Uint16(m.data[2:]) == unix.ARPHRD_LOOPBACK {
-		return link{}, false
-	}
-	name := cString(attribute(m.data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME))
-	return link{int32(binary.NativeEndian.Uint32(m.data[4:])), name}, true
+	l.index = int32(binary.NativeEndian.Uint32(m.data[4:]))
+	l.name = cString(attribute(m.data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME))
+	return l, binary.NativeEndian.Uint16(m.data[2:]) == unix.ARPHRD_LOOPBACK, true
 }
 
 // tcHead is struct tcmsg.
@@ -187,101 +185,98 @@ func (c *tc) set(s State) error {
 }
 
 // attach adds or replaces the filters of a link; one that is gone meanwhile is
-// no loss.
+// no loss. All of it goes in one call: a process that is killed leaves no qdisc
+// of which nobody knows that it is ours.
 func (c *tc) attach(l link) error {
 	f, err := c.filters(l)
 	c.known[l.index] = true
 	if err != nil || c.own(f) {
 		return err
 	}
-	switch err := c.addQdisc(l); {
-	case err == nil:
+	e := &encoder{}
+	if !c.hasQdisc(l) {
 		c.made[l.index] = true
-	case errors.Is(err, unix.ENODEV):
-		return nil
-	case !errors.Is(err, unix.EEXIST):
-		return describe(err, "add clsact qdisc")
+		c.request(e, unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, qdiscHead(l), "clsact")
 	}
-	for i := range tcParents {
-		if err := c.addFilter(l, i); err != nil && !errors.Is(err, unix.ENODEV) {
-			return describe(err, "add filter %s", c.valve.progs[i].name)
-		}
-	}
-	return nil
-}
-
-func (c *tc) addQdisc(l link) error {
-	e := &encoder{}
-	seq := c.sock.nextSeq()
-	flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_ACK | unix.NLM_F_CREATE | unix.NLM_F_EXCL)
-	e.message(unix.RTM_NEWQDISC, flags, seq, tcHead(l.index, clsactHandle, clsactParent, 0))
-	e.str(tcaKind, "clsact")
-	return c.sock.transact(e.finish(), seq)
-}
-
-func (c *tc) addFilter(l link, direction int) error {
-	e := &encoder{}
-	seq := c.sock.nextSeq()
-	flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_ACK | unix.NLM_F_CREATE)
-	e.message(unix.RTM_NEWTFILTER, flags, seq, filterHead(l.index, direction))
-	e.str(tcaKind, "bpf")
 	name := tcName
 	if c.made[l.index] {
 		name = tcNameQdisc
 	}
-	e.nest(tcaOptions, func() {
-		e.u32(tcaBPFFD, uint32(c.valve.progs[direction].fd))
-		e.str(tcaBPFName, name)
-		e.u32(tcaBPFFlags, directAction)
+	for i := range tcParents {
+		c.request(e, unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, filterHead(l.index, i), "bpf")
+		e.nest(tcaOptions, func() {
+			e.u32(tcaBPFFD, uint32(c.valve.progs[i].fd))
+			e.str(tcaBPFName, name)
+			e.u32(tcaBPFFlags, directAction)
+		})
+	}
+	err = c.sock.transact(e.finish(), c.sock.seq)
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return describe(err, "add filters")
+}
+
+// request begins a message of struct tcmsg and a kind.
+func (c *tc) request(e *encoder, typ, flags uint16, head []byte, kind string) {
+	e.message(typ, unix.NLM_F_REQUEST|unix.NLM_F_ACK|flags, c.sock.nextSeq(), head)
+	e.str(tcaKind, kind)
+}
+
+func qdiscHead(l link) []byte { return tcHead(l.index, clsactHandle, clsactParent, 0) }
+
+// hasQdisc says whether a link has a clsact (or ingress) qdisc, whoever's.
+func (c *tc) hasQdisc(l link) bool {
+	e := &encoder{}
+	// Without NLM_F_ECHO the answer goes to the multicast group only.
+	e.message(unix.RTM_GETQDISC, unix.NLM_F_REQUEST|unix.NLM_F_ECHO, c.sock.nextSeq(), tcHead(l.index, 0, clsactParent, 0))
+	has := false // a link that had one once answers without an error, and with nothing
+	_ = c.sock.ask(e, func(m message) error {
+		has = m.typ == unix.RTM_NEWQDISC
+		return nil
 	})
-	return c.sock.transact(e.finish(), seq)
+	return has
 }
 
 // remove takes our filters off every link, and the qdisc where it was ours and
-// nobody else has come to use it.
+// nobody else has come to use it: for each link in one call.
 func (c *tc) remove(links []link) error {
 	var failed error
 	for _, l := range links {
-		f, err := c.filters(l)
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		for i := range tcParents {
-			if f[i] != nil {
-				failed = errors.Join(failed, describe(c.deleteFilter(l, i), "link %s: delete filter", l.name))
-			}
-		}
-		if c.made[l.index] {
-			failed = errors.Join(failed, describe(c.deleteQdisc(l), "link %s: delete clsact qdisc", l.name))
-		}
+		failed = errors.Join(failed, describe(c.removeFrom(l), "link %s: delete filters", l.name))
 	}
 	clear(c.made)
 	clear(c.known)
 	return failed
 }
 
-func (c *tc) deleteFilter(l link, direction int) error {
-	e := &encoder{}
-	seq := c.sock.nextSeq()
-	e.message(unix.RTM_DELTFILTER, unix.NLM_F_REQUEST|unix.NLM_F_ACK, seq, filterHead(l.index, direction))
-	e.str(tcaKind, "bpf")
-	return gone(c.sock.transact(e.finish(), seq))
-}
-
-func (c *tc) deleteQdisc(l link) error {
-	used, err := c.qdiscUsed(l)
-	if err != nil || used {
+func (c *tc) removeFrom(l link) error {
+	f, err := c.filters(l)
+	if err != nil {
 		return err
 	}
 	e := &encoder{}
-	seq := c.sock.nextSeq()
-	e.message(unix.RTM_DELQDISC, unix.NLM_F_REQUEST|unix.NLM_F_ACK, seq, tcHead(l.index, clsactHandle, clsactParent, 0))
-	e.str(tcaKind, "clsact")
-	return gone(c.sock.transact(e.finish(), seq))
+	for i := range tcParents {
+		if f[i] != nil {
+			c.request(e, unix.RTM_DELTFILTER, 0, filterHead(l.index, i), "bpf")
+		}
+	}
+	if c.made[l.index] {
+		used, err := c.qdiscUsed(l)
+		if err != nil {
+			return err
+		}
+		if !used {
+			c.request(e, unix.RTM_DELQDISC, 0, qdiscHead(l), "clsact")
+		}
+	}
+	if e.b == nil {
+		return nil
+	}
+	return gone(c.sock.transact(e.finish(), c.sock.seq))
 }
 
-// qdiscUsed says whether any filter is left in either direction.
+// qdiscUsed says whether filters that are not ours are in either direction.
 func (c *tc) qdiscUsed(l link) (bool, error) {
 	used := false
 	for _, parent := range tcParents {
@@ -289,7 +284,7 @@ func (c *tc) qdiscUsed(l link) (bool, error) {
 		flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_DUMP)
 		e.message(unix.RTM_GETTFILTER, flags, c.sock.nextSeq(), tcHead(l.index, 0, parent, 0))
 		err := c.sock.ask(e, func(m message) error {
-			used = used || m.typ == unix.RTM_NEWTFILTER
+			used = used || m.typ == unix.RTM_NEWTFILTER && !ownFilter(m.data)
 			return nil
 		})
 		if err != nil {
@@ -297,6 +292,15 @@ func (c *tc) qdiscUsed(l link) (bool, error) {
 		}
 	}
 	return used, nil
+}
+
+// ownFilter looks at struct tcmsg. A dump names each priority first, with handle 0.
+func ownFilter(b []byte) bool {
+	if len(b) < 20 {
+		return false
+	}
+	handle, info := binary.NativeEndian.Uint32(b[8:]), binary.NativeEndian.Uint32(b[16:])
+	return info>>16 == tcPriority && (handle == 0 || handle == tcHandle)
 }
 
 // gone is nil for the errors that say that there is nothing to delete.
