@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -102,7 +103,7 @@ func (g *guest) run(ctx context.Context) (mode string, err error) {
 	}
 	// Best effort, as with those of the configuration: a kernel may have them built in, or not need
 	// them. What then lacks says so itself. Before the configuration: it may come from a disk or from fw_cfg.
-	g.loadModules(config.GuestModules())
+	g.loadModules(config.BootModules())
 	if err := g.configure(carried); err != nil {
 		return "", err
 	}
@@ -229,14 +230,31 @@ func plannedInterfaces(cfg config.Config) []rootfs.Interface {
 	return list
 }
 
-// equip opens everything that a quiesce or a resume will need, so that afterwards nothing has to be
-// opened, loaded or allocated that could be missing.
+// equip opens what tells of a new generation, before the first service could depend on it. With guard
+// everything is open that a quiesce or a resume will need, so that afterwards nothing has to be opened,
+// loaded or allocated that could be missing.
 func (g *guest) equip() error {
 	var err error
 	if g.pool, err = genid.OpenPool("/dev/urandom"); err != nil {
 		return err
 	}
 	g.openSources()
+	// Before the first service: a library that finds no device at its start never looks again.
+	if err := g.serveDevice(); err != nil {
+		return fmt.Errorf("generation device: %w", err)
+	}
+	g.log.printf("%s by %s", g.device.Path(), g.deviceMode)
+	g.reaper = service.NewReaper()
+	g.services, err = service.New(service.Options{CgroupRoot: cgroupRoot, Reaper: g.reaper,
+		Log: g.log.printf, Output: g.log.output, HookDir: hookDir}, specs(g.cfg.Services))
+	return err
+}
+
+// guard finds the mechanisms that shut and empty this guest. Trying them out takes longer than all the rest
+// of the boot, so it is done beside the start of services: until they are all ready nobody may quiesce, and a
+// copy made in this instant is noticed and adjusted right after it.
+func (g *guest) guard() (err error) {
+	g.loadModules(config.GuardModules())
 	if g.gate, g.gateErr = firewall.New(g.gateOptions()); g.gateErr != nil {
 		g.problem("gate: %v; no quiesce is possible, and a clone cannot be kept from speaking", g.gateErr)
 	}
@@ -245,15 +263,8 @@ func (g *guest) equip() error {
 	if g.queues, err = sockdiag.New(sockdiag.Options{AllNamespaces: true, IgnoreConnecting: true, Expedite: true}); err != nil {
 		return fmt.Errorf("socket queues: %w", err)
 	}
-	// Before the first service: a library that finds no device at its start never looks again.
-	if err := g.serveDevice(); err != nil {
-		return fmt.Errorf("generation device: %w", err)
-	}
-	g.log.printf("%s by %s; gate by %s", g.device.Path(), g.deviceMode, g.mechanism())
-	g.reaper = service.NewReaper()
-	g.services, err = service.New(service.Options{CgroupRoot: cgroupRoot, Reaper: g.reaper,
-		Log: g.log.printf, Output: g.log.output, HookDir: hookDir}, specs(g.cfg.Services))
-	return err
+	g.log.printf("gate by %s", g.mechanism())
+	return nil
 }
 
 // openSources looks for what tells of a new generation. Not fatal: hypervisors without any announce a
@@ -345,11 +356,15 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 		}
 	}()
 	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.sources.Prompt(), g.log.printf))
+	signals := g.signals()
+	go g.startServices(ctx)
+	runtime.Gosched() // the first service is the first to run
+	if err := g.guard(); err != nil {
+		return "", err
+	}
 	go g.flow.Run(ctx)
 	go g.guardGate(ctx)
 	g.listen(ctx)
-	signals := g.signals()
-	go g.startServices(ctx)
 	select {
 	case mode = <-g.end:
 	case s := <-signals:
