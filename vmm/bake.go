@@ -67,11 +67,12 @@ func Bake(ctx context.Context, c BakeConfig) (m Manifest, err error) {
 	if _, err := os.Lstat(c.Output); err == nil {
 		return m, fmt.Errorf("%s: exists; choose another folder or remove it", c.Output)
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(c.Output)), "."+filepath.Base(c.Output)+".*")
+	work, err := newWorkshop(c.Output)
 	if err != nil {
 		return m, err
 	}
-	defer os.RemoveAll(tmp) // gone already if all went well
+	defer work.close()
+	tmp := work.dir
 	if err := c.adopt(tmp); err != nil {
 		return m, err
 	}
@@ -84,10 +85,8 @@ func Bake(ctx context.Context, c BakeConfig) (m Manifest, err error) {
 	if m, err = c.bake(ctx, vm, tmp); err != nil {
 		return m, err
 	}
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return m, err
-	}
-	return m, os.Rename(tmp, c.Output)
+	vm.Close() // its run folder is in the snapshot's and goes first
+	return m, work.publish(c.Output)
 }
 
 // adopt takes the image's files into the snapshot folder and points the machine at them.
@@ -110,10 +109,61 @@ func (c *BakeConfig) adopt(dir string) error {
 	if !strings.Contains(" "+c.VM.Cmdline, " ip=") {
 		c.VM.Cmdline += " " + guestAddress
 	}
-	c.VM.GUID = "auto"
+	c.VM.GUID, c.VM.Dir = "auto", filepath.Join(dir, runFolder)
 	// Clones then map one copy of the memory and pay for what they change.
 	c.VM.MapMemory = true
+	return c.adoptDisks(dir)
+}
+
+// DisksFile of an image folder lists its disks, as a JSON array of Disk with paths relative to the folder.
+const DisksFile = "disks.json"
+
+// adoptDisks copies the disks, the image's first, into the snapshot: the guest writes to them while it
+// boots, and clones begin with what it wrote.
+func (c *BakeConfig) adoptDisks(dir string) error {
+	disks, err := imageDisks(c.Image)
+	if err != nil {
+		return err
+	}
+	c.VM.Disks = append(disks, c.VM.Disks...)
+	for i := range c.VM.Disks {
+		d := &c.VM.Disks[i]
+		to := filepath.Join(dir, fmt.Sprintf("disk%d", i))
+		if err := d.adopt(to); err != nil {
+			return fmt.Errorf("disk %s: %w", d.Path, err)
+		}
+		d.Path = to
+	}
 	return nil
+}
+
+func imageDisks(image string) ([]Disk, error) {
+	text, err := os.ReadFile(filepath.Join(image, DisksFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var disks []Disk
+	if err == nil {
+		err = json.Unmarshal(text, &disks)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %s: %w", image, DisksFile, err)
+	}
+	for i := range disks {
+		disks[i].Path = filepath.Join(image, disks[i].Path)
+	}
+	return disks, nil
+}
+
+// adopt copies a disk; one that nobody writes to may be the same file.
+func (d Disk) adopt(to string) error {
+	if err := d.standsAlone(); err != nil {
+		return err
+	}
+	if d.ReadOnly {
+		return linkOrCopy(d.Path, to)
+	}
+	return copySparse(d.Path, to)
 }
 
 func (c *BakeConfig) bake(ctx context.Context, vm *VM, dir string) (Manifest, error) {
@@ -150,15 +200,20 @@ func (c *BakeConfig) bake(ctx context.Context, vm *VM, dir string) (Manifest, er
 	if err := vm.Snapshot(ctx, state); err != nil {
 		return m, err
 	}
-	m.Files = map[string]int64{}
-	for _, name := range []string{StateFile, StateFile + memorySuffix} {
-		info, err := os.Stat(filepath.Join(dir, name))
-		if err != nil {
-			return m, err
-		}
-		m.Files[name] = info.Size()
+	c.Step("digest")
+	if err := m.digestAll(ctx, dir, c.files()); err != nil {
+		return m, err
 	}
 	return m, m.write(dir)
+}
+
+// files are the snapshot's but for the manifest.
+func (c *BakeConfig) files() []string {
+	names := []string{KernelFile, InitrdFile, CmdlineFile, StateFile, StateFile + memorySuffix}
+	for _, d := range c.VM.Disks {
+		names = append(names, filepath.Base(d.Path))
+	}
+	return names
 }
 
 // ready waits until the guest runs with all services up. A guest that says why it is not is not waited
@@ -230,7 +285,11 @@ func (c *BakeConfig) describe(ctx context.Context, vm *VM, guest *control.Client
 	for _, f := range vm.c.Forwards {
 		m.Ports = append(m.Ports, f.GuestPort)
 	}
-	return m, nil
+	for _, d := range c.VM.Disks {
+		m.Disks = append(m.Disks, Disk{Path: filepath.Base(d.Path), Format: d.Format, ReadOnly: d.ReadOnly})
+	}
+	m.CPUFeatures, err = vm.cpuFeatures(ctx)
+	return m, err
 }
 
 // tail is the end of a text file, for errors.

@@ -19,12 +19,28 @@ type CloneConfig struct {
 	// HostPort is where the first clone's first guest port is reached; clone i has HostPort + i. Zero
 	// takes any free port. More guest ports follow in blocks of N.
 	HostPort uint16
+	// Publish replaces the ports that the snapshot names: clone i is reached at HostPort + i of each, or
+	// at any free port where HostPort is zero.
+	Publish []Forward
+	// Taps are TAP devices of the host, one for each clone, in place of the user-mode network.
+	Taps []string
+	// Identities are handed to the clones before they run, one each; none keeps their source's. A clone that is
+	// given one is given the host's time and a seed for its random pool too.
+	Identities []Identity
+	// Dirs are the clones' run folders; temporary ones if empty.
+	Dirs []string
 	// Capture is a folder for pcap files of each clone's traffic, taken outside of the guest; "" is none.
 	Capture string
 	// Timeout bounds the time from the resume to READY; a minute if zero.
 	Timeout time.Duration
-	// Paused leaves the guests stopped after the restore, without waiting for them.
-	Paused bool
+	// Paused leaves the guests stopped after the restore; NoWait lets them run. Neither waits for them.
+	Paused, NoWait bool
+	// Detach lets the clones outlive this process, if they are not closed.
+	Detach bool
+	// NoVerify takes the snapshot's files on trust, but for their sizes.
+	NoVerify bool
+	// Started is told of each VM before it has loaded the snapshot, from several goroutines; an error ends it.
+	Started func(clone int, vm *VM) error
 	// Step is told of progress: which clone, and what it does.
 	Step func(clone int, what string)
 }
@@ -63,7 +79,7 @@ func StartClones(ctx context.Context, c CloneConfig) (clones []*Clone, err error
 	if c.Step == nil {
 		c.Step = func(int, string) {}
 	}
-	m, err := ReadManifest(c.Snapshot)
+	m, err := c.manifest(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +94,35 @@ func StartClones(ctx context.Context, c CloneConfig) (clones []*Clone, err error
 		return nil, errors.Join(err, CloseAll(clones))
 	}
 	return clones, nil
+}
+
+// manifest reads and checks the snapshot, and the wishes against it.
+func (c CloneConfig) manifest(ctx context.Context) (Manifest, error) {
+	m, err := ReadManifest(c.Snapshot)
+	if err != nil {
+		return m, err
+	}
+	if m.VMM != "" {
+		return m, fmt.Errorf("snapshot of %s, not of QEMU; give rouse clone --vmm %s", m.VMM, m.VMM)
+	}
+	for what, n := range map[string]int{"TAP devices": len(c.Taps), "identities": len(c.Identities), "run folders": len(c.Dirs)} {
+		if n != 0 && n != c.N {
+			return m, fmt.Errorf("%d clones and %d %s; give one for each clone", c.N, n, what)
+		}
+	}
+	if len(c.Identities) > 0 && (c.Paused || c.NoWait) {
+		return m, errors.New("a clone that nobody waits for cannot be asked whether it took its identity; wait for it, or give none")
+	}
+	if m.Accel == "kvm" {
+		if err := ProbeKVM(ctx); err != nil {
+			return m, fmt.Errorf("snapshot of a machine under KVM, which does not work here (%w); bake it again with --accel tcg", err)
+		}
+	}
+	if c.NoVerify {
+		return m, nil
+	}
+	c.Step(0, "verify the snapshot")
+	return m, m.Verify(ctx, c.Snapshot)
 }
 
 // CloseAll ends clones; those that are nil have not begun.
@@ -103,44 +148,77 @@ func (c CloneConfig) start(ctx context.Context, m Manifest, i int) (*Clone, erro
 	if err != nil {
 		return nil, fmt.Errorf("clone %d: %w", i, err)
 	}
-	running := time.Now()
-	k.VM, k.Restore = vm, running.Sub(began)
-	if err := c.arrive(ctx, m, k, running); err != nil {
+	k.VM = vm
+	if err := c.arrive(ctx, m, k, began); err != nil {
 		return nil, errors.Join(fmt.Errorf("clone %d: %w", i, err), vm.Close())
 	}
 	c.Step(i, "ready")
 	return k, nil
 }
 
-// machine is clone i's: all as the snapshot was, but for the generation, the ports and the capture.
+// machine is clone i's: all as the snapshot was, but for the generation, the network behind the NIC, the
+// disks' overlays and the capture. It is restored and does not yet run.
 func (c CloneConfig) machine(m Manifest, i int, capture string) Config {
 	v := Config{Name: fmt.Sprintf("clone-%d", i), Kernel: filepath.Join(c.Snapshot, KernelFile),
 		Initrd: filepath.Join(c.Snapshot, InitrdFile), Cmdline: m.Cmdline, MemoryMiB: m.MemoryMiB, CPUs: m.CPUs,
 		CPU: m.CPU, Accel: m.Accel, Machine: m.Machine, GUID: "auto", Capture: capture,
-		Incoming: filepath.Join(c.Snapshot, StateFile), Paused: c.Paused}
-	for p, port := range m.Ports {
-		f := Forward{GuestPort: port}
-		if c.HostPort != 0 {
-			f.HostPort = c.HostPort + uint16(p*c.N+i)
+		Incoming: filepath.Join(c.Snapshot, StateFile), Paused: true, Detach: c.Detach}
+	if len(c.Dirs) > 0 {
+		v.Dir = c.Dirs[i]
+	}
+	for _, d := range m.Disks {
+		v.Disks = append(v.Disks, Disk{filepath.Join(c.Snapshot, d.Path), d.Format, d.ReadOnly, !d.ReadOnly})
+	}
+	if len(c.Taps) > 0 {
+		v.Tap = c.Taps[i]
+	} else {
+		v.Forwards = c.forwards(m, i)
+	}
+	v.check = func(ctx context.Context, vm *VM) error {
+		if err := m.checkHost(ctx, vm); err != nil || c.Started == nil {
+			return err
 		}
-		v.Forwards = append(v.Forwards, f)
+		return c.Started(i, vm)
 	}
 	return v
 }
 
-// arrive waits for READY and gathers what the clone says of itself.
-func (c CloneConfig) arrive(ctx context.Context, m Manifest, k *Clone, running time.Time) (err error) {
-	if err := m.checkHost(ctx, k.VM); err != nil {
-		return err
+// forwards are clone i's.
+func (c CloneConfig) forwards(m Manifest, i int) []Forward {
+	all := append([]Forward(nil), c.Publish...)
+	if len(all) == 0 {
+		for p, port := range m.Ports {
+			f := Forward{GuestPort: port}
+			if c.HostPort != 0 {
+				f.HostPort = c.HostPort + uint16(p*c.N)
+			}
+			all = append(all, f)
+		}
 	}
-	if k.Forwards, err = k.VM.Forwards(ctx); err != nil || c.Paused {
-		return err
+	for j := range all {
+		if all[j].HostPort != 0 {
+			all[j].HostPort += uint16(i)
+		}
+	}
+	return all
+}
+
+// arrive lets the clone run, waits for READY and gathers what the clone says of itself.
+func (c CloneConfig) arrive(ctx context.Context, m Manifest, k *Clone, began time.Time) (err error) {
+	if k.VM.c.Tap == "" {
+		if k.Forwards, err = k.VM.Forwards(ctx); err != nil {
+			return err
+		}
+	}
+	if c.Paused {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	c.Step(k.Index, "adjust")
-	guest, err := k.VM.Control(ctx)
-	if err != nil {
+	running, guest, err := c.run(ctx, k)
+	k.Restore = running.Sub(began)
+	if err != nil || c.NoWait {
 		return err
 	}
 	defer guest.Close()
@@ -151,11 +229,47 @@ func (c CloneConfig) arrive(ctx context.Context, m Manifest, k *Clone, running t
 	}
 	k.Ready = time.Since(running)
 	k.Status, k.Report, k.VMGenID = done.Status, done.Report, done.Status.VMGenID
-	if done.Status.State == "held" {
-		return &HeldError{k.Index, done.Status.Problems, done.Report}
+	return c.judge(m, k)
+}
+
+// run lets the guest go on, with its identity under way if it is to have one: the words wait in the serial port
+// while the guest is stopped, and are there when it looks for the first time.
+func (c CloneConfig) run(ctx context.Context, k *Clone) (running time.Time, guest *control.Client, err error) {
+	if len(c.Identities) == 0 {
+		running = time.Now()
+		if err := k.VM.Cont(ctx); err != nil || c.NoWait {
+			return running, nil, err
+		}
+		guest, err = k.VM.Control(ctx)
+		return running, guest, err
+	}
+	guest, err = k.VM.dialControl(ctx)
+	if err != nil {
+		return time.Now(), nil, err
+	}
+	taken := make(chan error, 1)
+	words := handOver(c.Identities[k.Index])
+	go func() { taken <- guest.Do(ctx, "rouse-resumed", words, nil) }()
+	running = time.Now()
+	if err = k.VM.Cont(ctx); err == nil {
+		err = <-taken
+	}
+	if err != nil {
+		guest.Close()
+	}
+	return running, guest, err
+}
+
+// judge says whether the clone may be shown to anybody.
+func (c CloneConfig) judge(m Manifest, k *Clone) error {
+	if k.Status.State == "held" {
+		return &HeldError{k.Index, k.Status.Problems, k.Report}
 	}
 	if k.VMGenID == m.VMGenID || k.Status.Generation == m.Generation {
 		return fmt.Errorf("it runs in its source's generation (%s, %d); was QEMU given another VM generation id?", m.VMGenID, m.Generation)
+	}
+	if len(c.Identities) > 0 {
+		return c.Identities[k.Index].taken(k.Report)
 	}
 	return nil
 }

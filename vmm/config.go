@@ -1,6 +1,7 @@
 package vmm
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -26,7 +27,10 @@ type Config struct {
 
 	Forwards []Forward // TCP, host to guest
 	Outbound bool      // let the guest reach out through the user-mode network; else it reaches nothing
-	Capture  string    // pcap of every packet that the guest sends or gets, "" is none
+	// Tap is a TAP device of the host that the guest's NIC is bound to in place of the user-mode network: it
+	// must exist and be the caller's to open. Forwards are not possible then.
+	Tap     string
+	Capture string // pcap of every packet that the guest sends or gets, "" is none
 
 	// Incoming is the snapshot to start from. All of the machine (memory, CPUs, devices) must be as it
 	// was; kernel, initrd and command line are in the snapshot's memory and not looked at again.
@@ -34,8 +38,23 @@ type Config struct {
 	// MapMemory keeps the guest's memory in a file, Dir/memory, so that a snapshot need not copy it
 	// and clones map it: N clones cost one copy in the page cache and what each of them changes.
 	MapMemory bool
+	Disks     []Disk   // virtio-blk devices, in this order
 	Paused    bool     // do not run the guest: Cont does
+	Detach    bool     // the VM outlives this process
 	Extra     []string // more QEMU arguments, as they are
+
+	// check looks at QEMU before the snapshot is loaded; nil is no check.
+	check func(context.Context, *VM) error
+}
+
+// Disk is a disk image of the guest.
+type Disk struct {
+	Path     string `json:"path"`
+	Format   string `json:"format"` // raw or qcow2
+	ReadOnly bool   `json:"read-only,omitempty"`
+
+	// overlay leaves the file as it is: what the guest writes goes to the run folder.
+	overlay bool
 }
 
 // Forward is a TCP port of the host that leads into the guest.
@@ -86,7 +105,27 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("vm %q: forward of host port %d: no guest port", c.Name, f.HostPort)
 		}
 	}
-	return c, nil
+	if c.Tap != "" && len(c.Forwards) > 0 {
+		return c, fmt.Errorf("vm %q: forwards need the user-mode network, its NIC is bound to the TAP device %s", c.Name, c.Tap)
+	}
+	return c, c.absoluteDisks()
+}
+
+// absoluteDisks checks the disks and leaves the caller's slice as it was.
+func (c *Config) absoluteDisks() error {
+	c.Disks = append([]Disk(nil), c.Disks...)
+	for i := range c.Disks {
+		d := &c.Disks[i]
+		if d.Format != "raw" && d.Format != "qcow2" {
+			return fmt.Errorf("vm %q: disk %s: format %q; use raw or qcow2", c.Name, d.Path, d.Format)
+		}
+		abs, err := filepath.Abs(d.Path)
+		if err != nil {
+			return err
+		}
+		d.Path = abs
+	}
+	return nil
 }
 
 func def[T comparable](p *T, v T) {
@@ -113,6 +152,9 @@ func (c Config) args(memory string) []string {
 	if c.Initrd != "" {
 		a = append(a, "-initrd", c.Initrd)
 	}
+	for i, d := range c.Disks {
+		a = append(a, d.args(i)...)
+	}
 	if c.GUID != "" {
 		a = append(a, "-device", "vmgenid,guid="+c.GUID)
 	}
@@ -131,6 +173,18 @@ func (c Config) args(memory string) []string {
 	return append(a, c.Extra...)
 }
 
+// args names the disk by its index, so that the devices of a clone have the places of its source.
+func (d Disk) args(i int) []string {
+	mode := "off"
+	if d.ReadOnly {
+		mode = "on"
+	}
+	return []string{
+		"-drive", fmt.Sprintf("if=none,id=disk%d,format=%s,read-only=%s,file=%s", i, d.Format, mode, escape(d.Path)),
+		"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=disk%d", i, i),
+	}
+}
+
 // memoryArgs maps a file as the guest's memory: shared while a snapshot is to be made of it, private (copied
 // on write) for a clone. Its name is the one that memory has without a file, and it is in the snapshot's
 // stream: so a snapshot of a mapped clone can be restored without a file.
@@ -147,6 +201,10 @@ func (c Config) memoryArgs(path string) []string {
 
 // netdev is slirp with everything refused but the forwards: restrict does not touch those.
 func (c Config) netdev() string {
+	if c.Tap != "" {
+		// Without virtio's header, as the user-mode network is: a snapshot made with the one loads with the other.
+		return "tap,id=net0,script=no,downscript=no,vnet_hdr=off,ifname=" + escape(c.Tap)
+	}
 	var b strings.Builder
 	b.WriteString("user,id=net0")
 	if !c.Outbound {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,31 +24,43 @@ const (
 )
 
 // manifestVersion rises when an older rouse could not use a snapshot rightly.
-const manifestVersion = 1
+const manifestVersion = 2
 
 // Manifest describes a snapshot folder: what a clone must have alike, and how the snapshot came about.
 type Manifest struct {
-	Version   int       `json:"version"`
-	Made      time.Time `json:"made"`
-	QEMU      string    `json:"qemu"`    // version that wrote the memory
-	Machine   string    `json:"machine"` // versioned name, "pc-q35-7.2"
-	CPU       string    `json:"cpu"`
-	Accel     string    `json:"accel"`
-	MemoryMiB int       `json:"memory-mib"`
-	CPUs      int       `json:"cpus"`
-	Cmdline   string    `json:"cmdline"`
+	Version int       `json:"version"`
+	Made    time.Time `json:"made"`
+	VMM     string    `json:"vmm,omitempty"` // firecracker or cloud-hypervisor; QEMU if empty
+	QEMU    string    `json:"qemu"`          // version that wrote the memory
+	Machine string    `json:"machine"`       // versioned name, "pc-q35-7.2"
+	CPU     string    `json:"cpu"`
+	// CPUFeatures are what the CPU model offered where the snapshot was made; a clone's host must have all.
+	CPUFeatures []string `json:"cpu-features,omitempty"`
+	Accel       string   `json:"accel"`
+	MemoryMiB   int      `json:"memory-mib"`
+	CPUs        int      `json:"cpus"`
+	Cmdline     string   `json:"cmdline"`
 	// Forwards are the guest's ports that were reachable from the host.
 	Ports []uint16 `json:"ports,omitempty"`
 	// VMGenID is the source's; no clone may have it.
 	VMGenID    string `json:"vmgenid"`
 	Generation uint32 `json:"generation"`
-	// Files are the sizes of the machine's state and of its memory: a shorter one is a broken copy.
-	Files map[string]int64 `json:"files"`
+	// Disks are files of the snapshot, as they were when it was made; clones write to overlays of them.
+	Disks []Disk `json:"disks,omitempty"`
+	// Files are all files of the snapshot but this one.
+	Files map[string]File `json:"files"`
 	// Report is the guest's report of the quiesce.
 	Report json.RawMessage `json:"report"`
 }
 
-// ReadManifest reads and checks the manifest of a snapshot folder.
+// File is how a file of the snapshot must be.
+type File struct {
+	Size   int64  `json:"size"`   // bytes
+	SHA256 string `json:"sha256"` // of the content, hexadecimal
+}
+
+// ReadManifest reads the manifest of a snapshot folder. The files are there and have their sizes; Verify
+// reads them.
 func ReadManifest(dir string) (Manifest, error) {
 	path := filepath.Join(dir, ManifestFile)
 	text, err := os.ReadFile(path)
@@ -57,33 +70,69 @@ func ReadManifest(dir string) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
+	m, err := ParseManifest(text)
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, m.checkSizes(dir)
+}
+
+// ParseManifest reads a manifest's text and refuses names that lead out of the folder: it may have come
+// over a network.
+func ParseManifest(text []byte) (Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(text, &m); err != nil {
-		return Manifest{}, fmt.Errorf("%s: %w", path, err)
+		return m, err
 	}
 	if m.Version != manifestVersion {
-		return Manifest{}, fmt.Errorf("%s: version %d, this rouse knows %d; bake it again", path, m.Version, manifestVersion)
+		return m, fmt.Errorf("version %d, this rouse knows %d; bake it again", m.Version, manifestVersion)
 	}
-	for name, size := range m.Files {
-		info, err := os.Stat(filepath.Join(dir, filepath.Base(name)))
-		if err != nil {
-			return Manifest{}, err
+	for name, f := range m.Files {
+		if !plainName(name) || name == ManifestFile {
+			return m, fmt.Errorf("file %q: want a name without folders", name)
 		}
-		if info.Size() != size {
-			return Manifest{}, fmt.Errorf("%s: %d bytes, the manifest says %d; it was not copied whole",
-				filepath.Join(dir, name), info.Size(), size)
+		if f.Size < 0 || len(f.SHA256) != 64 {
+			return m, fmt.Errorf("file %s: size %d, digest %q", name, f.Size, f.SHA256)
+		}
+	}
+	for _, d := range m.Disks {
+		if _, ok := m.Files[d.Path]; !ok {
+			return m, fmt.Errorf("disk %q is not among the files", d.Path)
+		}
+	}
+	if m.VMM != "" {
+		return m, nil // its files have other names
+	}
+	for _, name := range []string{KernelFile, StateFile} {
+		if _, ok := m.Files[name]; !ok {
+			return m, fmt.Errorf("no file %s", name)
 		}
 	}
 	return m, nil
 }
 
-// MemoryBytes is what the snapshot takes in all.
-func (m Manifest) MemoryBytes() int64 {
-	var sum int64
-	for _, size := range m.Files {
-		sum += size
+// plainName says that a name stands for a file of the folder itself; names with a dot first are rouse's own.
+func plainName(name string) bool {
+	return name != "" && name == filepath.Base(name) && name[0] != '.' && name != string(filepath.Separator)
+}
+
+func (m Manifest) checkSizes(dir string) error {
+	for name, f := range m.Files {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		if info.Size() != f.Size {
+			return fmt.Errorf("%s: %d bytes, the manifest says %d; it was not copied whole",
+				filepath.Join(dir, name), info.Size(), f.Size)
+		}
 	}
-	return sum
+	return nil
+}
+
+// MemoryBytes is what state and memory take in all.
+func (m Manifest) MemoryBytes() int64 {
+	return m.Files[StateFile].Size + m.Files[StateFile+memorySuffix].Size
 }
 
 // write puts the manifest into dir, last of all files: a folder without one is no snapshot.
@@ -95,8 +144,8 @@ func (m Manifest) write(dir string) error {
 	return os.WriteFile(filepath.Join(dir, ManifestFile), append(text, '\n'), 0o644)
 }
 
-// checkHost refuses a QEMU that the snapshot was not made by: device state is only sure to load in the
-// version that wrote it, and a machine that half loads is worse than none.
+// checkHost refuses a QEMU or CPU that the snapshot was not made by: device state is only sure to load in
+// the version that wrote it, and a machine that half loads is worse than none.
 func (m Manifest) checkHost(ctx context.Context, vm *VM) error {
 	qemu, machine, err := vm.identify(ctx)
 	if err != nil {
@@ -106,7 +155,46 @@ func (m Manifest) checkHost(ctx context.Context, vm *VM) error {
 		return fmt.Errorf("snapshot of QEMU %s, machine %s; here is QEMU %s, machine %s; bake it again with this QEMU or install that one",
 			m.QEMU, m.Machine, qemu, machine)
 	}
+	features, err := vm.cpuFeatures(ctx)
+	if err != nil {
+		return err
+	}
+	if lack := missing(m.CPUFeatures, features); len(lack) > 0 {
+		return fmt.Errorf("snapshot of CPU %s under %s; this host's lacks %s; bake it again here, or with a --cpu that all hosts have",
+			m.CPU, m.Accel, strings.Join(lack, ", "))
+	}
 	return nil
+}
+
+// missing are those of want that have lacks, both sorted.
+func missing(want, have []string) []string {
+	var lack []string
+	for _, w := range want {
+		if _, ok := slices.BinarySearch(have, w); !ok {
+			lack = append(lack, w)
+		}
+	}
+	return lack
+}
+
+// cpuFeatures asks QEMU what the CPU model offers here: "max" and "host" are as much as this host has.
+func (vm *VM) cpuFeatures(ctx context.Context) ([]string, error) {
+	name, _, _ := strings.Cut(vm.c.CPU, ",")
+	var expanded struct {
+		Model struct{ Props map[string]any }
+	}
+	args := map[string]any{"type": "full", "model": map[string]string{"name": name}}
+	if err := vm.QMP(ctx, "query-cpu-model-expansion", args, &expanded); err != nil {
+		return nil, err
+	}
+	var list []string
+	for k, v := range expanded.Model.Props {
+		if on, ok := v.(bool); ok && on {
+			list = append(list, k)
+		}
+	}
+	slices.Sort(list)
+	return list, nil
 }
 
 // identify asks QEMU for its version and the machine's versioned name, which an alias such as q35 hides.

@@ -42,7 +42,7 @@ type VM struct {
 
 // Start runs QEMU and returns when the guest runs: from its kernel's first instruction, or from where the
 // snapshot left it. On an error nothing is left running; QEMU's own words are in it. ctx bounds the
-// start only. A VM that is not closed dies with this process.
+// start only. A VM that is not closed dies with this process, unless it was started with Detach.
 func Start(ctx context.Context, c Config) (*VM, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -92,7 +92,27 @@ func (vm *VM) prepare() (err error) {
 		file = vm.path(memoryFile)
 		vm.memory = file
 	}
+	if err := vm.overlayDisks(); err != nil {
+		return err
+	}
 	vm.args = vm.c.args(file)
+	return nil
+}
+
+func (vm *VM) overlayDisks() error {
+	for i, d := range vm.c.Disks {
+		if !d.overlay {
+			continue
+		}
+		path := vm.path(fmt.Sprintf("disk%d.qcow2", i))
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := createOverlay(path, d); err != nil {
+			return err
+		}
+		vm.c.Disks[i] = Disk{Path: path, Format: "qcow2"}
+	}
 	return nil
 }
 
@@ -116,6 +136,11 @@ func (vm *VM) launch(ctx context.Context) error {
 		ours.Close()
 		return err
 	}
+	if vm.c.check != nil {
+		if err := vm.c.check(ctx, vm); err != nil {
+			return err
+		}
+	}
 	if vm.c.Incoming == "" {
 		return nil
 	}
@@ -135,6 +160,9 @@ func (vm *VM) spawn(monitor *os.File) error {
 	vm.cmd.Stdout, vm.cmd.Stderr = log, log
 	vm.cmd.ExtraFiles = []*os.File{monitor}
 	vm.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if vm.c.Detach {
+		vm.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -231,7 +259,7 @@ func (vm *VM) QMP(ctx context.Context, command string, args, result any) error {
 // Control connects to the guest's control channel and finds its place in it. It waits until the guest
 // answers or ctx ends. The port takes one client at a time: another one waits in line.
 func (vm *VM) Control(ctx context.Context) (*control.Client, error) {
-	c, err := control.DialUnix(ctx, vm.path(controlSocket))
+	c, err := vm.dialControl(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +275,11 @@ func (vm *VM) Control(ctx context.Context) (*control.Client, error) {
 		return nil, fmt.Errorf("control of vm %s: %w", vm.c.Name, err)
 	}
 	return c, nil
+}
+
+// dialControl connects and does not wait for the guest.
+func (vm *VM) dialControl(ctx context.Context) (*control.Client, error) {
+	return control.DialUnix(ctx, vm.path(controlSocket))
 }
 
 // Forwards gives the forwards with the host ports that QEMU has chosen where Config said 0.
@@ -279,6 +312,12 @@ func (vm *VM) Exited() <-chan struct{} { return vm.exited }
 
 // PID is QEMU's process id.
 func (vm *VM) PID() int { return vm.cmd.Process.Pid }
+
+// Detach lets go of a VM that was started with Detach: it goes on without this process, and Close does
+// nothing any more.
+func (vm *VM) Detach() {
+	vm.closing.Do(func() { vm.qmp.conn.Close() })
+}
 
 // quitTime is how long QEMU has to quit by itself: its capture and log are complete then.
 const quitTime = 5 * time.Second
