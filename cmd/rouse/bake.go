@@ -20,6 +20,8 @@ type bakeCommand struct {
 	Memory    int           `default:"256" help:"Memory of the guest in MiB."`
 	CPUs      int           `default:"1" help:"Processors of the guest."`
 	Port      []string      `short:"p" placeholder:"[HOST:]GUEST" help:"TCP port of the guest that clones are reached at, and where the host reaches it while baking."`
+	Disk      []string      `sep:"none" placeholder:"FILE[:raw|qcow2][:ro]" help:"Disk of the guest. The snapshot has a copy of it; each clone writes to an overlay."`
+	CPU       string        `default:"max" help:"QEMU CPU model. max is all that this host has: clones run only on hosts that have it too."`
 	Accel     string        `enum:"auto,kvm,tcg" default:"auto" help:"kvm, tcg (emulation), or auto: KVM if a guest really runs under it."`
 	Boot      time.Duration `default:"1m" help:"How long the services may take to become ready."`
 	Timeout   time.Duration `help:"How long the drain may take; the guest's configuration if not given."`
@@ -35,9 +37,13 @@ func (b *bakeCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	disks, err := parseDisks(b.Disk)
+	if err != nil {
+		return err
+	}
 	c := vmm.BakeConfig{Image: b.Image, Output: b.Output, BootTimeout: b.Boot, QuiesceTimeout: b.Timeout, Leftovers: b.Leftovers,
-		VM:   vmm.Config{MemoryMiB: b.Memory, CPUs: b.CPUs, Forwards: forwards, Accel: accelerator(b.Accel), Capture: b.Capture},
-		Step: func(step string) { s.ui.step("bake", step, 5) }}
+		VM:   vmm.Config{MemoryMiB: b.Memory, CPUs: b.CPUs, Forwards: forwards, Disks: disks, CPU: b.CPU, Accel: accelerator(b.Accel), Capture: b.Capture},
+		Step: func(step string) { s.ui.step("bake", step, 6) }}
 	if b.Warm != "" {
 		c.Warm = func(ctx context.Context, vm *vmm.VM) error { return warm(ctx, vm, b.Warm) }
 	}
@@ -45,7 +51,7 @@ func (b *bakeCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	s.ui.step("bake", "", 5)
+	s.ui.step("bake", "", 6)
 	s.ui.close()
 	var r quiesce.Report
 	if err := json.Unmarshal(m.Report, &r); err != nil {
@@ -69,6 +75,28 @@ func accelerator(name string) string {
 		return ""
 	}
 	return name
+}
+
+// parseDisks reads FILE[:FORMAT][:ro].
+func parseDisks(list []string) ([]vmm.Disk, error) {
+	var disks []vmm.Disk
+	for _, s := range list {
+		d := vmm.Disk{Format: "raw"}
+		if rest, ok := strings.CutSuffix(s, ":ro"); ok {
+			s, d.ReadOnly = rest, true
+		}
+		for _, format := range []string{"raw", "qcow2"} {
+			if rest, ok := strings.CutSuffix(s, ":"+format); ok {
+				s, d.Format = rest, format
+			}
+		}
+		if _, err := os.Stat(s); err != nil {
+			return nil, fmt.Errorf("--disk: %w; want FILE, FILE:qcow2 or FILE:raw:ro", err)
+		}
+		d.Path = s
+		disks = append(disks, d)
+	}
+	return disks, nil
 }
 
 // parsePorts reads [HOST:]GUEST.

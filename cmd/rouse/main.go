@@ -20,9 +20,18 @@ type cli struct {
 	JSON    bool             `help:"Print one JSON object a line on standard output, and nothing else there."`
 	Version kong.VersionFlag `help:"Print the version."`
 
-	Build buildCommand `cmd:"" help:"Make a bootable image from a program and a configuration. Needs no root."`
-	Bake  bakeCommand  `cmd:"" help:"Boot an image, wait for its services, quiesce it, and write a snapshot."`
-	Clone cloneCommand `cmd:"" help:"Start clones of a snapshot, each with a generation of its own, and wait until each is safe."`
+	Build  buildCommand  `cmd:"" help:"Make a bootable image from a program and a configuration. Needs no root."`
+	Bake   bakeCommand   `cmd:"" help:"Boot an image, wait for its services, quiesce it, and write a snapshot."`
+	Clone  cloneCommand  `cmd:"" help:"Start clones of a snapshot, each with a generation of its own, and wait until each is safe."`
+	Export exportCommand `cmd:"" help:"Write a snapshot as one file."`
+	Import importCommand `cmd:"" help:"Make a snapshot folder of such a file."`
+	Push   pushCommand   `cmd:"" help:"Send a snapshot to a container registry."`
+	Pull   pullCommand   `cmd:"" help:"Fetch a snapshot from a container registry."`
+	Verify verifyCommand `cmd:"" help:"Clone a snapshot or image twice and show what the clones share and must not. Exit status 1 if there is anything."`
+	PS     psCommand     `cmd:"" name:"ps" help:"List running clones."`
+	Logs   logsCommand   `cmd:"" help:"Show the console of a clone."`
+	Stop   stopCommand   `cmd:"" help:"Shut clones down."`
+	RM     rmCommand     `cmd:"" name:"rm" help:"Remove clones that have ended from the list, with their consoles."`
 
 	Doctor doctorCommand `cmd:"" help:"Tell what a kernel offers, and if snapshots would be safe on it."`
 }
@@ -49,6 +58,7 @@ func run(args []string, out, diag io.Writer) error {
 	// The first signal ends what is under way in order; QEMU's ends with us.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // the second one ends this process at once
 	return k.Run(&session{ctx: ctx, out: out, ui: newUI(diag, c.JSON), json: c.JSON})
 }
 
