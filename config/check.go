@@ -96,8 +96,7 @@ func check(cfg *Config) []problem {
 			c.absolute("quiesce.freeze", path)
 		}
 	}
-	c.hooks("quiesce.hook", cfg.Quiesce.Hooks)
-	c.hooks("adjust.hook", cfg.Adjust.Hooks)
+	cfg.eachHook(c.hook)
 	c.services(cfg.Services)
 	return c.found
 }
@@ -229,8 +228,6 @@ func (c *checker) service(key string, s Service) {
 	if Signal(s.StopSignal) == 0 {
 		c.add(key+".stop-signal", "write a name such as \"TERM\" or \"QUIT\"", "%q is not a signal", s.StopSignal)
 	}
-	c.hooks(key+".before-snapshot", s.BeforeSnapshot)
-	c.hooks(key+".after-restore", s.AfterRestore)
 }
 
 // probe checks what belongs to one way of asking a service, and that nothing is there for another.
@@ -250,14 +247,12 @@ func (c *checker) probe(key, kind string, port uint16, url string, argv []string
 	}
 }
 
-func (c *checker) hooks(key string, list []Hook) {
-	for i, h := range list {
-		at := fmt.Sprintf("%s[%d]", key, i)
-		if h.URL == "" {
-			c.exec(at+".exec", h.Exec)
-		} else if len(h.Exec) > 0 {
-			c.add(at, "keep one of the two", "both a program and a URL")
-		}
+func (c *checker) hook(key string, h *Hook) {
+	switch {
+	case h.URL == "":
+		c.exec(key+".exec", h.Exec)
+	case len(h.Exec) > 0:
+		c.add(key, "keep one of the two", "both a program and a URL")
 	}
 }
 
@@ -303,19 +298,11 @@ func (d Document) CheckFiles(exists func(path string) error) []error {
 
 // programs calls f for every command, with its key.
 func (c *Config) programs(f func(key string, argv []string)) {
-	hooks := func(key string, list []Hook) {
-		for i, h := range list {
-			f(fmt.Sprintf("%s[%d].exec", key, i), h.Exec)
-		}
-	}
 	for i, s := range c.Services {
 		key := fmt.Sprintf("service[%d]", i)
 		f(key+".exec", s.Exec)
 		f(key+".ready-exec", s.ReadyExec)
 		f(key+".health.exec", s.Health.Exec)
-		hooks(key+".before-snapshot", s.BeforeSnapshot)
-		hooks(key+".after-restore", s.AfterRestore)
 	}
-	hooks("quiesce.hook", c.Quiesce.Hooks)
-	hooks("adjust.hook", c.Adjust.Hooks)
+	c.eachHook(func(key string, h *Hook) { f(key+".exec", h.Exec) })
 }

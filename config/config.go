@@ -11,6 +11,7 @@ package config
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -34,6 +35,7 @@ type Config struct {
 	Quiesce    Quiesce     `toml:"quiesce"`
 	Adjust     Adjust      `toml:"adjust"`
 	Control    Control     `toml:"control"`
+	Hooks      Hooks       `toml:"hooks"`
 	Services   []Service   `toml:"service"`
 }
 
@@ -130,8 +132,6 @@ type Quiesce struct {
 	DropCaches bool `toml:"drop-caches"`
 	Compact    bool `toml:"compact"`
 	Trim       bool `toml:"trim"`
-	// Hooks run before those of services; one that fails aborts the quiesce.
-	Hooks []Hook `toml:"hook"`
 }
 
 // Adjust configures what happens after a resume with a new generation.
@@ -140,8 +140,6 @@ type Adjust struct {
 	// shut), "restart" its service, or "release" with a warning.
 	Late    string   `toml:"late"`
 	Timeout Duration `toml:"timeout"`
-	// Hooks run after those of services, before the gate opens; one that fails keeps it shut.
-	Hooks []Hook `toml:"hook"`
 }
 
 // Control configures the host channel.
@@ -166,6 +164,8 @@ type Service struct {
 	Dir   string   `toml:"dir"`
 	User  string   `toml:"user"`
 	Group string   `toml:"group"`
+	// Groups are further supplementary groups, by name or number.
+	Groups []string `toml:"groups"`
 	// After names services that must be ready before this one starts.
 	After []string `toml:"after"`
 	// Oneshot services are ready when they have ended with status 0.
@@ -211,9 +211,11 @@ type Service struct {
 	FDStore int      `toml:"fd-store"`
 
 	// Settle is "require", "try" or "off".
-	Settle         string `toml:"settle"`
+	Settle string `toml:"settle"`
+
 	BeforeSnapshot []Hook `toml:"before-snapshot"`
 	AfterRestore   []Hook `toml:"after-restore"`
+	AfterRelease   []Hook `toml:"after-release"`
 }
 
 // Health is a check that is repeated while the service is ready.
@@ -237,11 +239,39 @@ type Socket struct {
 	Mode Mode `toml:"mode"`
 }
 
-// Hook is what is done around a snapshot: a program is run, or an empty POST sent to URL.
+// Hooks are those of the machine as a whole.
+type Hooks struct {
+	// BeforeSnapshot hooks run before those of services; one that fails aborts the quiesce.
+	BeforeSnapshot []Hook `toml:"before-snapshot"`
+	// AfterRestore hooks run after those of services, before the gate opens; one that fails keeps it shut.
+	AfterRestore []Hook `toml:"after-restore"`
+	// AfterRelease hooks run where the same machine goes on.
+	AfterRelease []Hook `toml:"after-release"`
+}
+
+// Hook is what is done around a snapshot: a program is run, or what URL names is asked.
 type Hook struct {
 	Exec    []string `toml:"exec"`
+	User    string   `toml:"user"`
 	URL     string   `toml:"url"`
 	Timeout Duration `toml:"timeout"`
+}
+
+// eachHook calls f for every hook of the configuration, with its key.
+func (c *Config) eachHook(f func(key string, h *Hook)) {
+	lists := func(prefix string, before, after, release []Hook) {
+		for i, list := range [...][]Hook{before, after, release} {
+			key := prefix + [...]string{"before-snapshot", "after-restore", "after-release"}[i]
+			for j := range list {
+				f(key+"["+strconv.Itoa(j)+"]", &list[j])
+			}
+		}
+	}
+	for i := range c.Services {
+		s := &c.Services[i]
+		lists("service["+strconv.Itoa(i)+"].", s.BeforeSnapshot, s.AfterRestore, s.AfterRelease)
+	}
+	lists("hooks.", c.Hooks.BeforeSnapshot, c.Hooks.AfterRestore, c.Hooks.AfterRelease)
 }
 
 // Default is the configuration of an empty file.
@@ -273,14 +303,6 @@ func (s *Service) serviceDefaults() {
 	setDefault(&s.RestartDelay, Duration(500*time.Millisecond))
 	setDefault(&s.ReadyTimeout, Duration(30*time.Second))
 	setDefault(&s.StopTimeout, Duration(10*time.Second))
-	hookDefaults(s.BeforeSnapshot)
-	hookDefaults(s.AfterRestore)
-}
-
-func hookDefaults(hooks []Hook) {
-	for i := range hooks {
-		setDefault(&hooks[i].Timeout, Duration(10*time.Second))
-	}
 }
 
 func setDefault[T comparable](p *T, v T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"rouse/config/toml"
 )
@@ -91,8 +92,7 @@ func Load(sources []Source) (Document, error) {
 	for i := range d.Config.Services {
 		d.Config.Services[i].serviceDefaults()
 	}
-	hookDefaults(d.Config.Quiesce.Hooks)
-	hookDefaults(d.Config.Adjust.Hooks)
+	d.Config.eachHook(func(_ string, h *Hook) { setDefault(&h.Timeout, Duration(10*time.Second)) })
 	for _, p := range check(&d.Config) {
 		errs = append(errs, d.error(p))
 	}
@@ -195,7 +195,7 @@ func set(source, key, value string) (tree *toml.Value, problem string) {
 		return nil, "one key at a time" // a line break in the value would begin another
 	}
 	switch tree.Members[0].Name {
-	case "service", "interface", "mount", "hook":
+	case "service", "interface", "mount":
 		return nil, isList
 	}
 	var try Config

@@ -246,8 +246,23 @@ func (g *guest) equip() error {
 	g.log.printf("%s by %s", g.device.Path(), g.deviceMode)
 	g.reaper = service.NewReaper()
 	g.services, err = service.New(service.Options{CgroupRoot: cgroupRoot, Reaper: g.reaper,
-		Log: g.log.printf, Output: g.log.output, HookDir: hookDir}, specs(g.cfg.Services))
+		Log: g.log.printf, Output: g.log.output, HookDir: hookDir,
+		Hooks: machineHooks(g.cfg.Hooks), Ended: g.mainEnded}, specs(g.cfg.Services))
 	return err
+}
+
+// mainEnded ends the machine with a service, as a container ends with its main program.
+func (g *guest) mainEnded(name, action string, code int) {
+	g.log.warn("service %s has ended with status %d: %s", name, code, action)
+	g.exit(action)
+}
+
+// exit ends the machine, unless something else does already.
+func (g *guest) exit(mode string) {
+	select {
+	case g.end <- mode:
+	default:
+	}
 }
 
 // guard finds the mechanisms that shut and empty this guest. Trying them out takes longer than all the rest

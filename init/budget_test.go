@@ -75,6 +75,14 @@ var hostModules = map[string]string{
 	"github.com/u-root/uio":         "of u-root",
 	"github.com/pierrec/lz4":        "of u-root's uio",
 	"golang.org/x/sys":              "system calls",
+
+	"github.com/google/go-containerregistry":      "images and snapshots in registries, layouts and archives",
+	"github.com/docker/cli":                       "the user's registry credentials, of go-containerregistry",
+	"github.com/docker/docker-credential-helpers": "of docker/cli",
+	"github.com/opencontainers/go-digest":         "of go-containerregistry",
+	"github.com/opencontainers/image-spec":        "of go-containerregistry",
+	"github.com/sirupsen/logrus":                  "of docker/cli",
+	"golang.org/x/sync":                           "of go-containerregistry",
 }
 
 func TestHostPackages(t *testing.T) {

@@ -17,7 +17,7 @@ func specs(services []config.Service) []service.Spec {
 }
 
 func spec(s config.Service) service.Spec {
-	out := service.Spec{Name: s.Name, Exec: s.Exec, Env: s.Env, Dir: s.Dir, User: s.User, Group: s.Group,
+	out := service.Spec{Name: s.Name, Exec: s.Exec, Env: s.Env, Dir: s.Dir, User: s.User, Group: s.Group, Groups: s.Groups,
 		After: s.After, Oneshot: s.Oneshot,
 		Restart: s.Restart, RestartDelay: time.Duration(s.RestartDelay), RestartMax: time.Duration(s.RestartMax),
 		StartLimit: s.StartLimit, StartWindow: time.Duration(s.StartWindow),
@@ -30,7 +30,10 @@ func spec(s config.Service) service.Spec {
 		Confine: service.Confine{Nice: s.Nice, OOMScoreAdj: s.OOMScoreAdj, Capabilities: s.Capabilities,
 			NoNewPrivs: s.NoNewPrivs, PrivateTmp: s.PrivateTmp, ReadOnly: s.ReadOnly, Seccomp: s.Seccomp},
 		FDStore: s.FDStore, Settle: s.Settle,
-		BeforeSnapshot: hooks(s.BeforeSnapshot), AfterRestore: hooks(s.AfterRestore)}
+		BeforeSnapshot: hooks(s.BeforeSnapshot), AfterRestore: hooks(s.AfterRestore), AfterRelease: hooks(s.AfterRelease)}
+	if s.OnExit != "none" {
+		out.OnExit = s.OnExit
+	}
 	if s.Ready == "started" {
 		out.Ready.Kind = ""
 	}
@@ -46,7 +49,12 @@ func spec(s config.Service) service.Spec {
 func hooks(list []config.Hook) []service.Hook {
 	var out []service.Hook
 	for _, h := range list {
-		out = append(out, service.Hook{Exec: h.Exec, URL: h.URL, Timeout: time.Duration(h.Timeout)})
+		out = append(out, service.Hook{Exec: h.Exec, User: h.User, URL: h.URL, Timeout: time.Duration(h.Timeout)})
 	}
 	return out
+}
+
+// machineHooks are the hooks of the guest as a whole.
+func machineHooks(h config.Hooks) service.Spec {
+	return service.Spec{BeforeSnapshot: hooks(h.BeforeSnapshot), AfterRestore: hooks(h.AfterRestore), AfterRelease: hooks(h.AfterRelease)}
 }
