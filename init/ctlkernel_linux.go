@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,14 @@ import (
 
 // The commands that ask the kernel, and work without rouse as PID 1.
 
+// socketsLeft is what `rousectl sockets --json` prints.
+type socketsLeft struct {
+	Left    []sockdiag.Socket  `json:"left"`
+	Summary []sockdiag.Summary `json:"summary"` // by service, or by process where there is none
+}
+
+// ctlSockets shows what a drain would wait for, and what it would be too late to wait for after it: pipes between
+// services and what no table of the kernel lists.
 func ctlSockets(args []string, out io.Writer) error {
 	f := newFlags("sockets")
 	asJSON := f.Bool("json", false, "print JSON")
@@ -27,41 +36,70 @@ func ctlSockets(args []string, out io.Writer) error {
 	if _, err := parse(f, args); err != nil {
 		return err
 	}
-	ins, err := sockdiag.New(sockdiag.Options{})
+	ins, err := sockdiag.New(sockdiag.Options{ExcludePIDs: rousePIDs(), AllNamespaces: true, IgnoreConnecting: true, Pipes: true, Unlisted: true})
 	if err != nil {
 		return err
 	}
 	defer ins.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), *wait)
-	defer cancel()
-	busy, err := untilEmpty(ctx, ins)
+	var left socketsLeft
+	if *wait == 0 {
+		left.Left, err = ins.Busy(context.Background())
+	} else {
+		ctx, cancel := context.WithTimeout(context.Background(), *wait)
+		defer cancel()
+		left.Left, err = ins.Wait(ctx, sockdiag.WaitOptions{})
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = nil
+		}
+	}
 	if err != nil {
 		return err
 	}
-	if err := show(out, *asJSON, busy, func() {
-		for i := range busy {
-			fmt.Fprintln(out, busy[i].String())
-		}
-	}); err != nil {
+	left.Summary = sockdiag.Summarize(left.Left, socketOwner)
+	if err := show(out, *asJSON, left, func() { left.print(out) }); err != nil {
 		return err
 	}
-	if len(busy) > 0 {
-		return fmt.Errorf("%d sockets still hold something", len(busy))
+	if n := len(left.Left); n > 0 {
+		return fmt.Errorf("%d sockets and pipes still hold something", n)
 	}
 	return nil
 }
 
-func untilEmpty(ctx context.Context, ins *sockdiag.Inspector) ([]sockdiag.Socket, error) {
-	for {
-		busy, err := ins.Busy(context.WithoutCancel(ctx))
-		if err != nil || len(busy) == 0 || ctx.Err() != nil {
-			return busy, err
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(5 * time.Millisecond):
-		}
+func (l *socketsLeft) print(out io.Writer) {
+	for i := range l.Left {
+		s := &l.Left[i]
+		fmt.Fprintf(out, "%s, for %v\n", s, time.Since(s.Since).Round(time.Millisecond))
 	}
+	for _, s := range l.Summary {
+		if s.Owner == "" {
+			s.Owner = "nobody"
+		}
+		fmt.Fprintf(out, "%s: %d, unread %d, unsent %d, queued %d\n", s.Owner, s.Sockets, s.Unread, s.Unsent, s.Queued)
+	}
+}
+
+// rousePIDs are this process and, if it is rouse too, the one that would drain: what the two say to each other must
+// not count.
+func rousePIDs() []int {
+	pids := []int{os.Getpid()}
+	own, err := os.Readlink("/proc/self/exe")
+	if first, err2 := os.Readlink("/proc/1/exe"); err == nil && err2 == nil && first == own {
+		pids = append(pids, 1)
+	}
+	return pids
+}
+
+// socketOwner is the service, as the cgroup that the process is in tells, or the process.
+func socketOwner(s *sockdiag.Socket) string {
+	if s.PID == 0 {
+		return ""
+	}
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", s.PID))
+	if _, path, ok := strings.Cut(string(text), "/services/"); ok {
+		name, _, _ := strings.Cut(path, "/")
+		return strings.TrimSuffix(name, "\n")
+	}
+	return fmt.Sprintf("%s[%d]", s.Comm, s.PID)
 }
 
 func ctlGate(args []string, out io.Writer) error {

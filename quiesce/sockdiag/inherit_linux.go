@@ -80,7 +80,7 @@ func (l *look) dropSelf(ns *namespace, from int) error {
 	if !slices.ContainsFunc(l.found[from:], toSelf) {
 		return nil
 	}
-	own, err := ns.addresses(l.ctx, l.ins.buf)
+	own, err := ns.addresses(l.ctx, l.ins.buf, "")
 	if err != nil {
 		return fmt.Errorf("addresses: %w", err)
 	}

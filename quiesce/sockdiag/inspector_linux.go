@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -21,6 +22,9 @@ type Options struct {
 	// Ignore, if not nil, is asked for each busy socket, owner filled in; true leaves it out of Busy. For management
 	// traffic that the gate lets through. It has no say in Inherited: every twin of a connection must go.
 	Ignore func(*Socket) bool
+	// Allowed is traffic that the gate lets through: what its sockets hold does not count in Busy. Inherited lists them
+	// all the same. No owner is looked up for it.
+	Allowed []Allowed
 	// IgnoreConnecting leaves out sockets in SYN_SENT that carry no bytes. A gate on hold drops new flows, so a service that
 	// keeps dialling keeps such a socket for as long as the gate holds; it holds nothing, and Inherited lists it.
 	IgnoreConnecting bool
@@ -189,10 +193,23 @@ func (l *look) exclude() error {
 	if err != nil {
 		return err
 	}
+	var addresses map[string][]netip.Addr // by interface, once a look
+	owns := func(a netip.Addr, name string) bool {
+		if addresses == nil {
+			addresses = make(map[string][]netip.Addr)
+		}
+		list, asked := addresses[name]
+		if !asked && err == nil {
+			list, err = l.ins.spaces[0].addresses(l.ctx, l.ins.buf, name)
+			addresses[name] = list
+		}
+		return slices.Contains(list, a)
+	}
 	l.found = slices.DeleteFunc(l.found, func(s Socket) bool {
-		return s.Inode != 0 && own[s.Inode] || s.peer != 0 && own[s.peer] || s.peerPID != 0 && l.excluded(s.peerPID)
+		return s.Inode != 0 && own[s.Inode] || s.peer != 0 && own[s.peer] || s.peerPID != 0 && l.excluded(s.peerPID) ||
+			slices.ContainsFunc(l.ins.options.Allowed, func(a Allowed) bool { return a.covers(&s, owns) })
 	})
-	return nil
+	return err
 }
 
 // identity tells sockets apart from one look to the next.

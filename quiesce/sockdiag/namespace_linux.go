@@ -2,6 +2,7 @@ package sockdiag
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -274,12 +275,12 @@ func (ns *namespace) lines(name string, buf []byte, each func(line []byte)) erro
 	}
 }
 
-// addresses lists the namespace's own.
-func (ns *namespace) addresses(ctx context.Context, buf []byte) ([]netip.Addr, error) {
+// addresses lists the namespace's own; with a name, only that interface's.
+func (ns *namespace) addresses(ctx context.Context, buf []byte, name string) ([]netip.Addr, error) {
 	var out []netip.Addr
 	request := seal(append(newRequest(unix.RTM_GETADDR, flagDump), make([]byte, 8)...))
 	each := func(b []byte) {
-		if a, ok := parseAddress(b); ok {
+		if a, index, ok := parseAddress(b); ok && (name == "" || interfaceName(ns.route.fd, index) == name) {
 			out = append(out, a)
 		}
 	}
@@ -287,16 +288,17 @@ func (ns *namespace) addresses(ctx context.Context, buf []byte) ([]netip.Addr, e
 	return out, err
 }
 
-// parseAddress reads struct ifaddrmsg, of 8 bytes, and IFA_ADDRESS or better IFA_LOCAL: on a point-to-point link the
-// first is the peer's.
-func parseAddress(b []byte) (out netip.Addr, ok bool) {
+// parseAddress reads struct ifaddrmsg, of 8 bytes, the interface's index at the end, and IFA_ADDRESS or better
+// IFA_LOCAL: on a point-to-point link the first is the peer's.
+func parseAddress(b []byte) (out netip.Addr, index int32, ok bool) {
 	if len(b) < 8 {
-		return out, false
+		return out, 0, false
 	}
+	index = int32(binary.NativeEndian.Uint32(b[4:]))
 	for attrs := b[8:]; ; {
 		kind, value, rest, more := nextAttr(attrs)
 		if !more {
-			return out, out.IsValid()
+			return out, index, out.IsValid()
 		}
 		if kind == unix.IFA_LOCAL || kind == unix.IFA_ADDRESS && !out.IsValid() {
 			out, _ = netip.AddrFromSlice(value)

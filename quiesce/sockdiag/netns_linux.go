@@ -157,20 +157,33 @@ func within(handle int, f func() error) error {
 	return <-result
 }
 
-// Flush forgets tracked connections and learned neighbours in all the namespaces that the Inspector looks at, as
-// FlushConntrack and FlushNeighbours do in one.
+// Flush is FlushAll with what is not supported among its errors.
 func (ins *Inspector) Flush() error {
+	unsupported, err := ins.FlushAll()
+	return errors.Join(err, unsupported)
+}
+
+// FlushAll forgets tracked connections and learned neighbours in all the namespaces that the Inspector looks at, as
+// FlushConntrack and FlushNeighbours do in one. That a kernel cannot forget its tracked connections is told apart from
+// failures: it matches ErrUnsupported, endangers nothing, and is worth a warning.
+func (ins *Inspector) FlushAll() (unsupported, err error) {
 	ins.mu.Lock()
 	defer ins.mu.Unlock()
 	if err := ins.refresh(); err != nil {
-		return fmt.Errorf("sockdiag: %w", err)
+		return nil, fmt.Errorf("sockdiag: %w", err)
 	}
-	both := func() error { return errors.Join(FlushConntrack(), FlushNeighbours()) }
-	err := both()
+	both := func() error {
+		tracked := FlushConntrack()
+		if errors.Is(tracked, ErrUnsupported) {
+			unsupported, tracked = tracked, nil // of every namespace the same: it is the kernel's
+		}
+		return errors.Join(tracked, FlushNeighbours())
+	}
+	err = both()
 	for _, ns := range ins.spaces[1:] {
 		if here := within(ns.handle, both); here != nil {
 			err = errors.Join(err, fmt.Errorf("network namespace %d: %w", ns.inode, here))
 		}
 	}
-	return err
+	return unsupported, err
 }

@@ -124,3 +124,26 @@ func TestNothingPerSocket(t *testing.T) {
 		}
 	}
 }
+
+// TestAllowedIsNotWaitedFor: what the gate lets through at any time does not hold a drain up, and the rest does.
+func TestAllowedIsNotWaitedFor(t *testing.T) {
+	newPeer(t)
+	all := inspect(t, Options{})
+	_, client, server := tcpPair(t, "10.9.0.1")
+	client.write("management")
+	untilOne(t, all, "tcp", "ESTABLISHED", whyUnread)
+	for name, a := range map[string]Allowed{
+		"port":      {Protocol: "tcp", Port: server.name().Port()},
+		"interface": {Interface: "near"},
+	} {
+		ins := inspect(t, Options{Allowed: []Allowed{a}})
+		if left, err := ins.Wait(context.Background(), WaitOptions{}); err != nil || len(left) != 0 {
+			t.Errorf("%s: %v, left:\n%s", name, err, list(left))
+		}
+		_, other, end := tcpPair(t, "127.0.0.1")
+		other.write("x")
+		untilOne(t, ins, "tcp", "ESTABLISHED", whyUnread)
+		end.readAll(1)
+	}
+	server.readAll(len("management"))
+}
