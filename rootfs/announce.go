@@ -63,14 +63,7 @@ func ethernet(f []byte, to, from hardware, kind uint16) {
 
 // checksum6 is the Internet checksum with IPv6's pseudo header (RFC 8200, section 8.1). The field itself must be zero.
 func checksum6(src, dst [16]byte, payload []byte) uint16 {
-	sum := uint32(len(payload)) + protoICMP6
-	for _, part := range [][]byte{src[:], dst[:], payload} {
-		for i := 0; i+1 < len(part); i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(part[i:]))
-		}
-	}
-	for sum>>16 != 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	return ^uint16(sum)
+	sum := sum16(uint32(len(payload))+protoICMP6, src[:])
+	sum = sum16(uint32(sum), dst[:])
+	return ^sum16(uint32(sum), payload)
 }

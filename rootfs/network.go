@@ -28,6 +28,8 @@ type Interface struct {
 	Routes []Route
 	// MTU in bytes; 0 leaves it as it is.
 	MTU int
+	// DHCP4 and Auto6 are for Leases: an address is asked for, or a router and what it points to are awaited.
+	DHCP4, Auto6 bool
 }
 
 // Route is one static route.

@@ -15,7 +15,7 @@ type Root struct {
 	ReadOnly bool
 	// Overlay puts a tmpfs above a root that is then never written: clones of one disk stay apart.
 	Overlay bool
-	Wait    time.Duration // for the device to appear; 0 is DeviceTimeout
+	Wait    time.Duration // for the device to appear
 }
 
 // DeviceTimeout is how long a device is waited for if nothing else is said.
@@ -29,7 +29,7 @@ func ParseRoot(cmdline map[string][]string) (Root, bool, error) {
 	if device == "" {
 		return Root{}, false, nil
 	}
-	r := Root{Device: device, Type: last(cmdline, "rootfstype"), Options: last(cmdline, "rootflags")}
+	r := Root{Device: device, Wait: DeviceTimeout, Type: last(cmdline, "rootfstype"), Options: last(cmdline, "rootflags")}
 	_, writable := cmdline["rw"]
 	r.ReadOnly = !writable
 	switch v := last(cmdline, "overlayroot"); v {
@@ -44,7 +44,7 @@ func ParseRoot(cmdline map[string][]string) (Root, bool, error) {
 		if err != nil {
 			return Root{}, false, fmt.Errorf("rootdelay=%s: want seconds", v)
 		}
-		r.Wait = DeviceTimeout + time.Duration(seconds)*time.Second
+		r.Wait += time.Duration(seconds) * time.Second
 	}
 	if !r.shared() {
 		if _, err := ParseDevice(device); err != nil {

@@ -11,15 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FindDevice waits for the device that text names (see ParseDevice), and returns its path and what it holds. The
-// error lists the devices there are, with their labels.
+// FindDevice waits for the device that text names (see ParseDevice), and returns its path and what it holds. With wait 0 it looks
+// once. The error lists the devices there are, with their labels.
 func FindDevice(text string, wait time.Duration) (string, Filesystem, error) {
 	spec, err := ParseDevice(text)
 	if err != nil {
 		return "", Filesystem{}, err
-	}
-	if wait == 0 {
-		wait = DeviceTimeout
 	}
 	// Events are subscribed to before the first look, so that none is missed between the two.
 	events, err := openUevents()
@@ -254,7 +251,7 @@ func (m Mount) createExtra() error {
 	case m.Flags&Bind != 0:
 		return m.bind()
 	case strings.HasPrefix(m.Source, "/dev/") || strings.Contains(m.Source, "="):
-		path, fs, err := FindDevice(m.Source, 0)
+		path, fs, err := FindDevice(m.Source, DeviceTimeout)
 		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.Target, err)
 		}

@@ -18,11 +18,11 @@ func TestParseRoot(t *testing.T) {
 		ok   bool
 	}{
 		{"quiet", Root{}, false},
-		{"root=/dev/vda1", Root{Device: "/dev/vda1", ReadOnly: true}, true},
-		{"root=LABEL=x rw rootfstype=ext4 rootflags=noload,data=ordered", Root{Device: "LABEL=x", Type: "ext4", Options: "noload,data=ordered"}, true},
+		{"root=/dev/vda1", Root{Device: "/dev/vda1", ReadOnly: true, Wait: DeviceTimeout}, true},
+		{"root=LABEL=x rw rootfstype=ext4 rootflags=noload,data=ordered", Root{Device: "LABEL=x", Type: "ext4", Options: "noload,data=ordered", Wait: DeviceTimeout}, true},
 		{"root=UUID=1-2 overlayroot=tmpfs rootdelay=5", Root{Device: "UUID=1-2", ReadOnly: true, Overlay: true, Wait: DeviceTimeout + 5*time.Second}, true},
-		{"root=vda overlayroot=tmpfs overlayroot=disabled", Root{Device: "vda", ReadOnly: true}, true},
-		{"root=share rootfstype=virtiofs rw", Root{Device: "share", Type: "virtiofs"}, true},
+		{"root=vda overlayroot=tmpfs overlayroot=disabled", Root{Device: "vda", ReadOnly: true, Wait: DeviceTimeout}, true},
+		{"root=share rootfstype=virtiofs rw", Root{Device: "share", Type: "virtiofs", Wait: DeviceTimeout}, true},
 	} {
 		got, ok, err := ParseRoot(ParseCmdline(c.line))
 		if err != nil || ok != c.ok || !reflect.DeepEqual(got, c.want) {

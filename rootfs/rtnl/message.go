@@ -42,6 +42,7 @@ type Link struct {
 	Running  bool // up, with a carrier, and its queue takes packets: one that is not drops them in silence
 	MAC      []byte
 	MTU      int
+	Router   uint32 // RouterSeen and its likes
 }
 
 // message is one netlink message as received.

@@ -27,6 +27,8 @@ func parseLink(b []byte) (Link, bool) {
 			l.MTU = int(number(value))
 		case unix.IFLA_CARRIER:
 			l.Carrier = len(value) > 0 && value[0] != 0
+		case unix.IFLA_AF_SPEC:
+			l.Router = routerFlags(value)
 		case unix.IFLA_LINKINFO:
 			attributes(value, func(kind uint16, value []byte) {
 				if kind == unix.IFLA_INFO_KIND {
@@ -36,6 +38,21 @@ func parseLink(b []byte) (Link, bool) {
 		}
 	})
 	return l, true
+}
+
+// routerFlags finds IFLA_INET6_FLAGS (1) in the part of AF_INET6.
+func routerFlags(spec []byte) (flags uint32) {
+	attributes(spec, func(family uint16, value []byte) {
+		if family != unix.AF_INET6 {
+			return
+		}
+		attributes(value, func(kind uint16, value []byte) {
+			if kind == 1 {
+				flags = number(value)
+			}
+		})
+	})
+	return flags
 }
 
 // Links lists all links, by index.
