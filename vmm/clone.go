@@ -103,7 +103,7 @@ func (c CloneConfig) manifest(ctx context.Context) (Manifest, error) {
 		return m, err
 	}
 	if m.VMM != "" {
-		return m, fmt.Errorf("snapshot of %s, not of QEMU; give rouse clone --vmm %s", m.VMM, m.VMM)
+		return m, fmt.Errorf("snapshot of %s, not of QEMU", m.VMM)
 	}
 	for what, n := range map[string]int{"TAP devices": len(c.Taps), "identities": len(c.Identities), "run folders": len(c.Dirs)} {
 		if n != 0 && n != c.N {

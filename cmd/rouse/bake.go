@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -17,9 +18,9 @@ import (
 type bakeCommand struct {
 	Image     string        `arg:"" type:"existingdir" help:"Folder made by rouse build."`
 	Output    string        `short:"o" required:"" help:"Snapshot folder to write; it must not exist."`
-	Memory    int           `default:"256" help:"Memory of the guest in MiB."`
-	CPUs      int           `default:"1" help:"Processors of the guest."`
-	Port      []string      `short:"p" placeholder:"[HOST:]GUEST" help:"TCP port of the guest that clones are reached at, and where the host reaches it while baking."`
+	Memory    int           `placeholder:"MIB" help:"Memory of the guest in MiB; 256, or more if rouse build says that the image needs more."`
+	CPUs      int           `name:"cpus" default:"1" help:"Processors of the guest."`
+	Port      []string      `short:"p" placeholder:"[HOST:]GUEST" help:"TCP port of the guest that clones are reached at, and where the host reaches it while baking. Those that rouse build found in the image if not given."`
 	Disk      []string      `sep:"none" placeholder:"FILE[:raw|qcow2][:ro]" help:"Disk of the guest. The snapshot has a copy of it; each clone writes to an overlay."`
 	CPU       string        `default:"max" help:"QEMU CPU model. max is all that this host has: clones run only on hosts that have it too."`
 	Accel     string        `enum:"auto,kvm,tcg" default:"auto" help:"kvm, tcg (emulation), or auto: KVM if a guest really runs under it."`
@@ -28,11 +29,19 @@ type bakeCommand struct {
 	Leftovers string        `enum:",abort,destroy,keep" default:"" help:"What becomes of connections that still hold data then."`
 	Warm      string        `placeholder:"COMMAND" help:"Shell command to run while the services are up, before the quiesce. ROUSE_PORT_<guest port> has the host's port."`
 	Capture   string        `placeholder:"FILE" help:"Write the guest's traffic to a pcap file."`
+	Tap       string        `placeholder:"DEVICE" help:"TAP device of the host in place of QEMU's user-mode network."`
+	MAC       string        `name:"mac" placeholder:"ADDRESS" help:"Hardware address of the NIC of Firecracker or Cloud Hypervisor."`
+
+	vmmFlags
 }
 
 // Run bakes.
 func (b *bakeCommand) Run(s *session) error {
 	defer s.ui.close()
+	b.adoptImage()
+	if b.VMM != "qemu" {
+		return b.bakeMicro(s)
+	}
 	forwards, err := parsePorts(b.Port)
 	if err != nil {
 		return err
@@ -42,7 +51,7 @@ func (b *bakeCommand) Run(s *session) error {
 		return err
 	}
 	c := vmm.BakeConfig{Image: b.Image, Output: b.Output, BootTimeout: b.Boot, QuiesceTimeout: b.Timeout, Leftovers: b.Leftovers,
-		VM:   vmm.Config{MemoryMiB: b.Memory, CPUs: b.CPUs, Forwards: forwards, Disks: disks, CPU: b.CPU, Accel: accelerator(b.Accel), Capture: b.Capture},
+		VM:   vmm.Config{MemoryMiB: b.Memory, CPUs: b.CPUs, Forwards: forwards, Disks: disks, CPU: b.CPU, Tap: b.Tap, Accel: accelerator(b.Accel), Capture: b.Capture},
 		Step: func(step string) { s.ui.step("bake", step, 6) }}
 	if b.Warm != "" {
 		c.Warm = func(ctx context.Context, vm *vmm.VM) error { return warm(ctx, vm, b.Warm) }
@@ -59,6 +68,26 @@ func (b *bakeCommand) Run(s *session) error {
 	}
 	return s.emit(map[string]any{"snapshot": b.Output, "manifest": m}, fmt.Sprintf("%s: %.1f MB memory, quiesced in %v (%s)",
 		b.Output, float64(m.MemoryBytes())/1e6, time.Duration(r.DurationNS).Round(time.Millisecond), phases(r)))
+}
+
+// adoptImage takes what rouse build knows of the image for what was not given.
+func (b *bakeCommand) adoptImage() {
+	var known struct {
+		Ports  []uint16 `json:"ports"`
+		Memory int      `json:"memory-mib"`
+	}
+	if text, err := os.ReadFile(filepath.Join(b.Image, imageFile)); err == nil {
+		_ = json.Unmarshal(text, &known) // an image of another maker has what it has
+	}
+	if b.Memory == 0 {
+		b.Memory = max(256, known.Memory)
+	}
+	if len(b.Port) > 0 || b.VMM != "qemu" || b.Tap != "" {
+		return
+	}
+	for _, p := range known.Ports {
+		b.Port = append(b.Port, strconv.Itoa(int(p)))
+	}
 }
 
 // phases is a report in one line.

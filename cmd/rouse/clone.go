@@ -32,6 +32,9 @@ type cloneCommand struct {
 	Capture  string        `type:"existingdir" placeholder:"DIR" help:"Write each clone's traffic to DIR/clone-N.pcap."`
 	Verify   bool          `default:"true" negatable:"" help:"Compare the snapshot's files with their digests; those that were compared before and have not changed since are not read again."`
 
+	VMMProgram string `name:"vmm-program" placeholder:"FILE" help:"Program of the VMM, for a snapshot of Firecracker or Cloud Hypervisor."`
+	VsockPort  uint32 `default:"1025" help:"Vsock port of the guest's control channel, for such a snapshot."`
+
 	identityFlags `group:"Identity of each clone; {n} is its number, {x} the same in two hexadecimal digits, {n+10} and {x+16} add, {id} is 32 random hexadecimal digits"`
 }
 
@@ -87,6 +90,16 @@ type cloneLine struct {
 // Run starts clones and keeps them until it is told to end.
 func (c *cloneCommand) Run(s *session) error {
 	defer s.ui.close()
+	if c.N < 1 {
+		return errors.New("-n: at least one clone")
+	}
+	m, err := vmm.ReadManifest(c.Snapshot)
+	if err != nil {
+		return err
+	}
+	if m.VMM != "" {
+		return c.runMicro(s, m)
+	}
 	config, err := c.config(s)
 	if err != nil {
 		return err
@@ -114,9 +127,6 @@ func (c *cloneCommand) config(s *session) (vmm.CloneConfig, error) {
 	v := vmm.CloneConfig{Snapshot: c.Snapshot, N: c.N, HostPort: c.HostPort, Timeout: c.Timeout, Capture: c.Capture,
 		NoWait: !c.Wait, NoVerify: !c.Verify, Detach: c.Detach,
 		Step: func(i int, what string) { s.ui.step(fmt.Sprintf("clone %d", i), what, 3) }}
-	if c.N < 1 {
-		return v, errors.New("-n: at least one clone")
-	}
 	if c.Detach && (c.Exec != "" || c.Exit) {
 		return v, errors.New("--detach leaves the clones running; --exec and --exit end them")
 	}

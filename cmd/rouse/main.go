@@ -28,6 +28,7 @@ type cli struct {
 	Push   pushCommand   `cmd:"" help:"Send a snapshot to a container registry."`
 	Pull   pullCommand   `cmd:"" help:"Fetch a snapshot from a container registry."`
 	Verify verifyCommand `cmd:"" help:"Clone a snapshot or image twice and show what the clones share and must not. Exit status 1 if there is anything."`
+	Report reportCommand `cmd:"" help:"Show reports of quiesces and adjusts as a timeline, a picture or a page."`
 	PS     psCommand     `cmd:"" name:"ps" help:"List running clones."`
 	Logs   logsCommand   `cmd:"" help:"Show the console of a clone."`
 	Stop   stopCommand   `cmd:"" help:"Shut clones down."`

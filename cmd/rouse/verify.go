@@ -22,7 +22,7 @@ type verifyCommand struct {
 	Get     string        `default:"/" placeholder:"PATH" help:"What to ask for with HTTP."`
 	Exec    string        `placeholder:"COMMAND" help:"Shell command that prints values of a clone which must differ from its twin's, one a line; ROUSE_PORT_<guest port> tells where the clone is."`
 	Allow   []string      `placeholder:"SERVICE" help:"Service that is known to hold nothing which clones must not share."`
-	Memory  int           `default:"256" help:"Memory of an image's guest in MiB."`
+	Memory  int           `placeholder:"MIB" help:"Memory of an image's guest; as in rouse bake."`
 	Accel   string        `enum:"auto,kvm,tcg" default:"auto" help:"As in rouse bake, for an image."`
 	Timeout time.Duration `default:"1m" help:"How long the services of an image, and then a clone, may take until they are ready."`
 }
@@ -59,7 +59,9 @@ func (v *verifyCommand) snapshot(s *session) (dir string, remove func(), err err
 	if _, err := os.Stat(filepath.Join(v.Path, vmm.ManifestFile)); err == nil {
 		return v.Path, func() {}, nil
 	}
-	ports, err := parsePorts(v.Port)
+	b := bakeCommand{Image: v.Path, Memory: v.Memory, Port: v.Port, vmmFlags: vmmFlags{VMM: "qemu"}}
+	b.adoptImage()
+	ports, err := parsePorts(b.Port)
 	if err != nil {
 		return "", nil, err
 	}
@@ -70,7 +72,7 @@ func (v *verifyCommand) snapshot(s *session) (dir string, remove func(), err err
 	remove = func() { os.RemoveAll(tmp) }
 	dir = filepath.Join(tmp, "snapshot")
 	_, err = vmm.Bake(s.ctx, vmm.BakeConfig{Image: v.Path, Output: dir, BootTimeout: v.Timeout,
-		VM: vmm.Config{MemoryMiB: v.Memory, Forwards: ports, Accel: accelerator(v.Accel)}, Step: func(step string) { s.ui.step("bake", step, 6) }})
+		VM: vmm.Config{MemoryMiB: b.Memory, Forwards: ports, Accel: accelerator(v.Accel)}, Step: func(step string) { s.ui.step("bake", step, 6) }})
 	if err != nil {
 		remove()
 		return "", nil, err
