@@ -8,56 +8,121 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Families of tables: NFPROTO_* in include/uapi/linux/netfilter.h.
-var protocolNumbers = map[string]byte{"inet": unix.NFPROTO_INET, "arp": unix.NFPROTO_ARP, "bridge": unix.NFPROTO_BRIDGE}
+// protocolNumber is a family of tables: NFPROTO_* in include/uapi/linux/netfilter.h.
+func protocolNumber(family string) byte {
+	switch family {
+	case "arp":
+		return unix.NFPROTO_ARP
+	case "bridge":
+		return unix.NFPROTO_BRIDGE
+	}
+	return unix.NFPROTO_INET
+}
 
-// Hooks by name: enum nf_inet_hooks, enum nf_arp_hooks' NF_ARP_*, NF_BR_*.
-var hookNumbers = map[string]map[string]uint32{
-	"inet":   {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4},
-	"arp":    {"input": 0, "output": 1},
-	"bridge": {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4},
+// hookNumber is a hook by name: enum nf_inet_hooks (NF_BR_* are the same), or NF_ARP_*.
+func hookNumber(family, hook string) uint32 {
+	switch {
+	case family == "arp" && hook == "input", hook == "prerouting":
+		return 0
+	case family == "arp" && hook == "output", hook == "input":
+		return 1
+	case hook == "forward":
+		return 2
+	case hook == "output":
+		return 3
+	}
+	return 4 // postrouting
+}
+
+// compiled are the expressions of one rule.
+type compiled []expression
+
+func (c *compiled) add(x expression) { *c = append(*c, x) }
+
+func (c *compiled) meta(key uint32, want []byte) {
+	c.add(meta(key))
+	c.add(equal(want))
+}
+
+func (c *compiled) payload(base, offset uint32, want, bits []byte) {
+	c.add(payload(base, offset, uint32(len(want))))
+	if bits != nil {
+		c.add(mask(bits))
+	}
+	c.add(equal(want))
+}
+
+func (c *compiled) upper(name string) { c.meta(unix.NFT_META_L4PROTO, []byte{protocolOf(name)}) }
+
+// transport looks into the header of one upper protocol.
+func (c *compiled) transport(name string, offset uint32, want, bits []byte) {
+	c.upper(name)
+	c.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, offset, want, bits)
+}
+
+// prefix looks for an address in the network header.
+func (c *compiled) prefix(at uint32, p netip.Prefix) {
+	addr := p.Addr().AsSlice()
+	var bits []byte
+	if !p.IsSingleIP() {
+		bits = maskBytes(p.Bits(), len(addr))
+	}
+	c.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, at, addr, bits)
 }
 
 // compileRule gives the expressions that nft makes of the rule's text.
 func compileRule(r rule) []expression {
-	var es []expression
+	var c compiled
 	for _, m := range r.matches {
-		es = append(es, compileMatch(m)...)
+		c.match(m)
 	}
-	return append(es, verdict(r.accept))
+	c.add(verdict(r.accept))
+	return c
 }
 
-func compileMatch(m match) []expression {
+func (c *compiled) match(m match) {
 	switch m := m.(type) {
 	case loopback:
 		key := pick(m.out, unix.NFT_META_OIFTYPE, unix.NFT_META_IIFTYPE)
-		return metaIs(key, binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_LOOPBACK))
+		c.meta(key, binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_LOOPBACK))
 	case ifName:
 		name := make([]byte, ifNameSize)
 		copy(name, m.name)
-		return metaIs(pick(m.out, unix.NFT_META_OIFNAME, unix.NFT_META_IIFNAME), name)
+		c.meta(pick(m.out, unix.NFT_META_OIFNAME, unix.NFT_META_IIFNAME), name)
 	case protocol:
-		return upper(m.name)
+		c.upper(m.name)
 	case tcpSyn:
-		es := append(upper("tcp"), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, tcpFlags, 1), mask([]byte{flagSyn | flagAck}))
-		return append(es, equal([]byte{flagSyn}))
+		c.transport("tcp", tcpFlags, []byte{flagSyn}, []byte{flagSyn | flagAck})
 	case ctNew:
-		state := binary.NativeEndian.AppendUint32(nil, ctStateNew)
-		return []expression{conntrack(unix.NFT_CT_STATE), mask(state), compare(unix.NFT_CMP_NEQ, make([]byte, 4))}
+		c.add(conntrack(unix.NFT_CT_STATE))
+		c.add(mask(binary.NativeEndian.AppendUint32(nil, ctStateNew)))
+		c.add(compare(unix.NFT_CMP_NEQ, make([]byte, 4)))
 	case address:
-		return matchAddress(m)
+		c.address(m)
 	case port:
-		at := pick(m.dst, destPort, sourcePort)
-		number := binary.BigEndian.AppendUint16(nil, m.port)
-		return append(upper(m.protocol), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, at, 2), equal(number))
+		c.transport(m.protocol, pick(m.dst, destPort, sourcePort), []byte{byte(m.port >> 8), byte(m.port)}, nil)
 	case arpAddress:
-		return matchARP(pick(m.target, arpTarget, arpSender), m.prefix)
+		// The addresses stand elsewhere in any ARP but that for Ethernet and IPv4.
+		kind := []byte{0, unix.ARPHRD_ETHER, unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff, 6, 4}
+		c.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 0, kind, nil)
+		c.prefix(pick(m.target, arpTarget, arpSender), m.prefix)
 	case icmp6Type:
-		return append(upper("icmpv6"), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1), equal([]byte{m.typ}))
+		c.transport("icmpv6", 0, []byte{m.typ}, nil)
 	case ndTarget:
-		return targetAt(m)
+		want, bits := m.bytes()
+		c.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, solicitTarget, want, bits)
+	default:
+		panic(fmt.Sprintf("firewall: no expressions for %T", m))
 	}
-	panic(fmt.Sprintf("firewall: no expressions for %T", m))
+}
+
+func (c *compiled) address(m address) {
+	nfproto, at := byte(unix.NFPROTO_IPV4), pick(m.dst, ip4Target, ip4Source)
+	if m.prefix.Addr().Is6() {
+		nfproto, at = unix.NFPROTO_IPV6, pick(m.dst, ip6Target, ip6Source)
+	}
+	c.meta(unix.NFT_META_NFPROTO, []byte{nfproto})
+	c.prefix(at, m.prefix)
 }
 
 // pick chooses by direction.
@@ -66,44 +131,4 @@ func pick(out bool, outward, inward uint32) uint32 {
 		return outward
 	}
 	return inward
-}
-
-func metaIs(key uint32, want []byte) []expression { return []expression{meta(key), equal(want)} }
-
-func upper(name string) []expression {
-	return metaIs(unix.NFT_META_L4PROTO, []byte{protocols[name]})
-}
-
-func matchAddress(m address) []expression {
-	nfproto, at := byte(unix.NFPROTO_IPV4), pick(m.dst, ip4Target, ip4Source)
-	if m.prefix.Addr().Is6() {
-		nfproto, at = unix.NFPROTO_IPV6, pick(m.dst, ip6Target, ip6Source)
-	}
-	return append(metaIs(unix.NFT_META_NFPROTO, []byte{nfproto}), prefixAt(at, m.prefix)...)
-}
-
-// matchARP asks first whether the packet is ARP for Ethernet and IPv4: the
-// addresses stand elsewhere in any other.
-func matchARP(at uint32, p netip.Prefix) []expression {
-	kind := []byte{0, unix.ARPHRD_ETHER, unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff, 6, 4}
-	es := []expression{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 0, uint32(len(kind))), equal(kind)}
-	return append(es, prefixAt(at, p)...)
-}
-
-func prefixAt(at uint32, p netip.Prefix) []expression {
-	addr := p.Addr().AsSlice()
-	es := []expression{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, at, uint32(len(addr)))}
-	if !p.IsSingleIP() {
-		es = append(es, mask(maskBytes(p.Bits(), len(addr))))
-	}
-	return append(es, equal(addr))
-}
-
-func targetAt(m ndTarget) []expression {
-	want, bits := m.bytes()
-	es := []expression{payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, solicitTarget, uint32(len(want)))}
-	if bits != nil {
-		es = append(es, mask(bits))
-	}
-	return append(es, equal(want))
 }

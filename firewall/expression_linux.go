@@ -39,45 +39,47 @@ const (
 // all older ones do: NFT_BITWISE_BOOL, lately called NFT_BITWISE_MASK_XOR.
 const nftaBitwiseOp = 6
 
+// numbers is an expression of attributes that are numbers: pairs of type and value.
+func numbers(name string, pairs ...uint32) expression {
+	x := expression{name: name}
+	for i := 0; i < len(pairs); i += 2 {
+		x.add(number(uint16(pairs[i]), pairs[i+1]))
+	}
+	return x
+}
+
+func (x *expression) add(a attr) { x.attrs = append(x.attrs, a) }
+
 func meta(key uint32) expression {
-	return expression{"meta", []attr{number(unix.NFTA_META_KEY, key), number(unix.NFTA_META_DREG, 1)}}
+	return numbers("meta", unix.NFTA_META_KEY, key, unix.NFTA_META_DREG, 1)
 }
 
 func conntrack(key uint32) expression {
-	return expression{"ct", []attr{number(unix.NFTA_CT_KEY, key), number(unix.NFTA_CT_DREG, 1)}}
+	return numbers("ct", unix.NFTA_CT_KEY, key, unix.NFTA_CT_DREG, 1)
 }
 
 func payload(base, offset, length uint32) expression {
-	return expression{"payload", []attr{
-		number(unix.NFTA_PAYLOAD_DREG, 1),
-		number(unix.NFTA_PAYLOAD_BASE, base),
-		number(unix.NFTA_PAYLOAD_OFFSET, offset),
-		number(unix.NFTA_PAYLOAD_LEN, length),
-	}}
+	return numbers("payload", unix.NFTA_PAYLOAD_DREG, 1, unix.NFTA_PAYLOAD_BASE, base,
+		unix.NFTA_PAYLOAD_OFFSET, offset, unix.NFTA_PAYLOAD_LEN, length)
 }
 
 // mask clears all bits but these.
 func mask(bits []byte) expression {
+	x := numbers("bitwise", unix.NFTA_BITWISE_SREG, 1, unix.NFTA_BITWISE_DREG, 1, unix.NFTA_BITWISE_LEN, uint32(len(bits)))
+	x.add(value(unix.NFTA_BITWISE_MASK, bits))
+	x.add(value(unix.NFTA_BITWISE_XOR, make([]byte, len(bits))))
 	op := number(nftaBitwiseOp, 0)
 	op.listed = true
-	return expression{"bitwise", []attr{
-		number(unix.NFTA_BITWISE_SREG, 1),
-		number(unix.NFTA_BITWISE_DREG, 1),
-		number(unix.NFTA_BITWISE_LEN, uint32(len(bits))),
-		value(unix.NFTA_BITWISE_MASK, bits),
-		value(unix.NFTA_BITWISE_XOR, make([]byte, len(bits))),
-		op,
-	}}
+	x.add(op)
+	return x
 }
 
 func equal(want []byte) expression { return compare(unix.NFT_CMP_EQ, want) }
 
 func compare(op uint32, want []byte) expression {
-	return expression{"cmp", []attr{
-		number(unix.NFTA_CMP_SREG, 1),
-		number(unix.NFTA_CMP_OP, op),
-		value(unix.NFTA_CMP_DATA, want),
-	}}
+	x := numbers("cmp", unix.NFTA_CMP_SREG, 1, unix.NFTA_CMP_OP, op)
+	x.add(value(unix.NFTA_CMP_DATA, want))
+	return x
 }
 
 func verdict(accept bool) expression {
@@ -85,12 +87,12 @@ func verdict(accept bool) expression {
 	if accept {
 		code = nfAccept
 	}
-	kind := attr{typ: unix.NFTA_DATA_VERDICT, nest: []attr{number(unix.NFTA_VERDICT_CODE, code)}}
-	return expression{"immediate", []attr{
-		number(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT),
-		{typ: unix.NFTA_IMMEDIATE_DATA, nest: []attr{kind}},
-	}}
+	x := numbers("immediate", unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
+	x.add(nested(unix.NFTA_IMMEDIATE_DATA, nested(unix.NFTA_DATA_VERDICT, number(unix.NFTA_VERDICT_CODE, code))))
+	return x
 }
+
+func nested(typ uint16, a attr) attr { return attr{typ: typ, nest: []attr{a}} }
 
 func number(typ uint16, v uint32) attr {
 	return attr{typ: typ, data: binary.BigEndian.AppendUint32(nil, v)}
@@ -98,7 +100,7 @@ func number(typ uint16, v uint32) attr {
 
 // value is struct nft_data's: bytes as they stand in a register.
 func value(typ uint16, b []byte) attr {
-	return attr{typ: typ, nest: []attr{{typ: unix.NFTA_DATA_VALUE, data: b}}}
+	return nested(typ, attr{typ: unix.NFTA_DATA_VALUE, data: b})
 }
 
 // expression writes what stands in one element of a rule's list.

@@ -54,7 +54,7 @@ func TestSameBytesAsLibrary(t *testing.T) {
 				t.Fatalf("%s %q: %d expressions, the library has %d", family, r, len(ours), len(theirs))
 			}
 			for i := range ours {
-				want, err := expr.Marshal(protocolNumbers[family], theirs[i])
+				want, err := expr.Marshal(protocolNumber(family), theirs[i])
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -176,7 +176,7 @@ func oracleMask(bits []byte) expr.Any {
 }
 
 func oracleUpper(name string) []expr.Any {
-	return oracleLoad(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, []byte{protocols[name]})
+	return oracleLoad(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, []byte{protocolOf(name)})
 }
 
 func oracleAddress(m address) []expr.Any {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,27 +43,32 @@ const (
 
 // fibRule is what we need of struct fib_rule_hdr and its attributes.
 type fibRule struct {
-	family   byte
-	priority uint32
-	action   byte
-	invert   bool
-	iif      string
-	table    uint32
-	protocol byte
+	priority, table          uint32
+	family, action, protocol byte
+	invert                   bool
+	iif                      byte
 }
+
+// The interfaces that a rule can be for.
+const (
+	iifAny = iota
+	iifLo
+	iifOther // none of ours
+)
 
 // The rules, but for the family.
 var (
-	fibIn    = fibRule{priority: 0, action: frBlackhole, invert: true, iif: "lo", protocol: fibProtocol}
+	fibIn    = fibRule{priority: 0, action: frBlackhole, invert: true, iif: iifLo, protocol: fibProtocol}
 	fibLocal = fibRule{priority: 1, action: frToTable, table: unix.RT_TABLE_LOCAL, protocol: fibProtocol}
 	fibOut   = fibRule{priority: 2, action: frBlackhole, protocol: fibProtocol}
 	// kernelLocal is the kernel's rule, made by fib_default_rule_add.
 	kernelLocal = fibRule{priority: 0, action: frToTable, table: unix.RT_TABLE_LOCAL, protocol: unix.RTPROT_KERNEL}
 )
 
-func (r fibRule) in(family byte) fibRule {
-	r.family = family
-	return r
+func (r *fibRule) in(family byte) fibRule {
+	with := *r
+	with.family = family
+	return with
 }
 
 func openFib(o Options) (mechanism, error) {
@@ -141,17 +145,26 @@ func noFamily(err error) bool {
 // for local addresses at any time.
 func shutChanges(family byte, rules []fibRule) []fibChange {
 	todo := openChanges(family, rules)
-	for _, r := range [...]fibRule{fibLocal, fibOut, fibIn} {
+	for _, r := range [...]*fibRule{&fibLocal, &fibOut, &fibIn} {
 		todo = append(todo, fibChange{unix.RTM_NEWRULE, r.in(family)})
 	}
-	if todo[0].rule == kernelLocal.in(family) || slices.Contains(rules, kernelLocal.in(family)) {
+	if hasRule(rules, kernelLocal.in(family)) || hasRule(rules, fibLocal.in(family)) {
 		todo = append(todo, fibChange{unix.RTM_DELRULE, kernelLocal.in(family)})
 	}
 	return todo
 }
 
+func hasRule(rules []fibRule, r fibRule) bool {
+	for i := range rules {
+		if rules[i] == r {
+			return true
+		}
+	}
+	return false
+}
+
 func openChanges(family byte, rules []fibRule) (todo []fibChange) {
-	if slices.Contains(rules, fibLocal.in(family)) && !slices.Contains(rules, kernelLocal.in(family)) {
+	if hasRule(rules, fibLocal.in(family)) && !hasRule(rules, kernelLocal.in(family)) {
 		todo = append(todo, fibChange{unix.RTM_NEWRULE, kernelLocal.in(family)})
 	}
 	for _, r := range rules {
@@ -171,7 +184,7 @@ func (f *fib) state() (State, error) {
 		case noFamily(err):
 		case err != nil:
 			return Open, err
-		case !slices.ContainsFunc(rules, func(r fibRule) bool { return r.protocol == fibProtocol }):
+		case len(openChanges(family, rules)) == 0:
 			open++
 		default:
 			shut++
@@ -192,7 +205,7 @@ func (f *fib) state() (State, error) {
 // isShut says how a list of rules, in the order in which the kernel goes through
 // it, differs from a shut gate's.
 func isShut(family byte, rules []fibRule) error {
-	for i, want := range []fibRule{fibIn, fibLocal, fibOut} {
+	for i, want := range [...]*fibRule{&fibIn, &fibLocal, &fibOut} {
 		if i >= len(rules) || rules[i] != want.in(family) {
 			return fmt.Errorf("family %d: rule %d is another", family, i+1)
 		}
@@ -228,7 +241,12 @@ func ruleOf(m message) (fibRule, bool) {
 		return fibRule{}, false
 	}
 	attrs := m.data[fibRuleSize:]
-	r := fibRule{family: m.data[0], action: m.data[7], iif: cString(attribute(attrs, fraIifName))}
+	r := fibRule{family: m.data[0], action: m.data[7]}
+	if name := cString(attribute(attrs, fraIifName)); name == "lo" {
+		r.iif = iifLo
+	} else if name != "" {
+		r.iif = iifOther
+	}
 	r.invert = binary.NativeEndian.Uint32(m.data[8:])&frInvert != 0
 	if b := attribute(attrs, fraPriority); len(b) == 4 {
 		r.priority = binary.NativeEndian.Uint32(b)
@@ -266,8 +284,8 @@ func (e *encoder) change(c fibChange, seq uint32) {
 	if r.action == frToTable {
 		e.u32(fraTable, r.table)
 	}
-	if r.iif != "" {
-		e.str(fraIifName, r.iif)
+	if r.iif == iifLo {
+		e.str(fraIifName, "lo")
 	}
 	e.attr(fraProtocol, []byte{r.protocol})
 }

@@ -236,7 +236,7 @@ func (f filter) match(a *assembler, m match, next string) {
 		a.emit(opLoad32, r1, r6, skbIfindex, 0)
 		a.jump(opJneImm, r1, int32(f.indexOf(m.name)), next)
 	case protocol:
-		a.jump(opJneImm, r8, int32(protocols[m.name]), next)
+		a.jump(opJneImm, r8, int32(protocolOf(m.name)), next)
 	case address:
 		f.ether(a, m.prefix, next)
 		comparePrefix(a, peerSlot, m.prefix, next)
@@ -292,7 +292,7 @@ func (f filter) ether(a *assembler, p netip.Prefix, next string) {
 
 // upper loads from the header of one upper protocol.
 func (f filter) upper(a *assembler, name string, offset, length int, next string) {
-	a.jump(opJneImm, r8, int32(protocols[name]), next)
+	a.jump(opJneImm, r8, int32(protocolOf(name)), next)
 	a.jump(opJeqImm, r9, 0, next)
 	f.load(a, true, offset, length, scratchSlot, next)
 }
@@ -317,7 +317,7 @@ func (f filter) holdUDP(a *assembler) {
 	if f.tc || f.out {
 		return
 	}
-	a.jump(opJneImm, r8, int32(protocols["udp"]), "pass")
+	a.jump(opJneImm, r8, int32(protocolOf("udp")), "pass")
 	a.emit(opLoad64, r1, r6, skbSock, 0)
 	a.jump(opJeqImm64, r1, 0, "drop")
 	a.emit(opLoad32, r1, r1, sockState, 0)

@@ -104,7 +104,7 @@ func (a Allow) check() error {
 		return fmt.Errorf("allow: every field is empty: that would be an open gate")
 	case len(a.Interface) >= ifNameSize:
 		return fmt.Errorf("allow: interface %q: name longer than %d bytes", a.Interface, ifNameSize-1)
-	case a.Protocol != "" && protocols[a.Protocol] == 0:
+	case a.Protocol != "" && protocolOf(a.Protocol) == 0:
 		return fmt.Errorf("allow: protocol %q: want tcp, udp, icmp or icmpv6", a.Protocol)
 	case a.Port != 0 && (a.Protocol == "icmp" || a.Protocol == "icmpv6"):
 		return fmt.Errorf("allow: port %d: %s has no ports", a.Port, a.Protocol)
@@ -127,5 +127,18 @@ func (a Allow) v6() bool { return a.Prefix.IsValid() && !a.v4() }
 // ifNameSize is IFNAMSIZ, include/uapi/linux/if.h: the name and its zero byte.
 const ifNameSize = 16
 
-// Protocol numbers by name, as in IANA's registry.
-var protocols = map[string]uint8{"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
+// protocolOf is a protocol's number in IANA's registry; 0 for those that an
+// exception cannot name.
+func protocolOf(name string) uint8 {
+	switch name {
+	case "icmp":
+		return 1
+	case "tcp":
+		return 6
+	case "udp":
+		return 17
+	case "icmpv6":
+		return 58
+	}
+	return 0
+}

@@ -332,7 +332,7 @@ func (b *nftBatch) chain(family string, c chain) {
 	b.str(unix.NFTA_CHAIN_TABLE, TableName)
 	b.str(unix.NFTA_CHAIN_NAME, c.name)
 	b.nest(unix.NFTA_CHAIN_HOOK, func() {
-		b.be32(unix.NFTA_HOOK_HOOKNUM, hookNumbers[family][c.hook])
+		b.be32(unix.NFTA_HOOK_HOOKNUM, hookNumber(family, c.hook))
 		b.be32(unix.NFTA_HOOK_PRIORITY, uint32(int32(c.priority)))
 	})
 	b.be32(unix.NFTA_CHAIN_POLICY, nfAccept)
@@ -354,7 +354,7 @@ func nftType(typ uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | typ }
 
 // nftHead is struct nfgenmsg: family, version, resource.
 func nftHead(family string) []byte {
-	return []byte{protocolNumbers[family], unix.NFNETLINK_V0, 0, 0}
+	return []byte{protocolNumber(family), unix.NFNETLINK_V0, 0, 0}
 }
 
 // sameRules compares a chain's rules, expression by expression.

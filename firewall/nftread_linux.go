@@ -94,7 +94,7 @@ func (n *nft) compareChain(family string, want chain) error {
 			return errShort
 		}
 		answered = true
-		return sameChain(hookNumbers[family], want, m.data[4:])
+		return sameChain(family, want, m.data[4:])
 	})
 	if err == nil && !answered {
 		err = errShort
@@ -103,7 +103,7 @@ func (n *nft) compareChain(family string, want chain) error {
 }
 
 // sameChain compares a base chain's type, hook, priority and policy.
-func sameChain(hooks map[string]uint32, want chain, live []byte) error {
+func sameChain(family string, want chain, live []byte) error {
 	at := attribute(live, unix.NFTA_CHAIN_HOOK)
 	hook, ok1 := beUint32(attribute(at, unix.NFTA_HOOK_HOOKNUM))
 	priority, ok2 := beUint32(attribute(at, unix.NFTA_HOOK_PRIORITY))
@@ -112,7 +112,7 @@ func sameChain(hooks map[string]uint32, want chain, live []byte) error {
 	switch {
 	case !ok1 || !ok2 || !ok3 || kind != "filter":
 		return fmt.Errorf("is no filter chain with a hook")
-	case hook != hooks[want.hook] || int32(priority) != int32(want.priority):
+	case hook != hookNumber(family, want.hook) || int32(priority) != int32(want.priority):
 		return fmt.Errorf("hook %d priority %d, want %s priority %d", hook, int32(priority), want.hook, want.priority)
 	case policy != nfAccept:
 		return fmt.Errorf("policy %d", policy)
