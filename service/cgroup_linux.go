@@ -137,19 +137,24 @@ func readKernel(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
-	var all []byte
-	buf := make([]byte, 4096)
+	all := make([]byte, 0, 2048)
 	for {
-		n, err := unix.Read(fd, buf)
-		if err == unix.EINTR {
-			continue
+		n, rerr := unix.Read(fd, all[len(all):cap(all)])
+		if n > 0 {
+			all = grow(all[:len(all)+n])
+		} else if rerr != unix.EINTR {
+			unix.Close(fd)
+			return all, rerr
 		}
-		if n <= 0 {
-			return all, err
-		}
-		all = append(all, buf[:n]...)
 	}
+}
+
+// grow makes room behind p.
+func grow(p []byte) []byte {
+	if len(p) < cap(p) {
+		return p
+	}
+	return append(make([]byte, 0, 2*cap(p)), p...)
 }
 
 // kill ends every process below c at once, frozen ones too.

@@ -1,9 +1,7 @@
 package service
 
 import (
-	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -22,10 +20,13 @@ func (u *unit) command(argv []string, cg *cgroup, extra []string) (*Command, err
 		return nil, err
 	}
 	// The kernel's error for a missing folder would look like one for a missing program.
-	if st, err := os.Stat(u.spec.Dir); err != nil {
-		return nil, about("working directory", "", err)
-	} else if !st.IsDir() {
-		return nil, fmt.Errorf("working directory %s: %w", u.spec.Dir, unix.ENOTDIR)
+	var st unix.Stat_t
+	err = unix.Stat(u.spec.Dir, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return nil, about("working directory", u.spec.Dir, err)
 	}
 	return &Command{
 		Path: path, Args: argv, Env: env, Dir: u.spec.Dir,
@@ -48,22 +49,27 @@ func (a account) credential() *syscall.Credential {
 
 // fullEnv adds to the configured environment what is missing from it, and extra, which wins.
 func (u *unit) fullEnv(extra []string) []string {
-	env := append([]string(nil), u.spec.Env...)
-	standard := []string{"PATH=" + standardPath, "HOME=" + u.who.home}
+	env := putenv(append([]string(nil), u.spec.Env...), "PATH="+standardPath, false)
+	env = putenv(env, "HOME="+u.who.home, false)
 	if u.who.name != "" {
-		standard = append(standard, "USER="+u.who.name, "LOGNAME="+u.who.name)
-	}
-	for _, kv := range standard {
-		key, _, _ := strings.Cut(kv, "=")
-		if _, ok := getenv(env, key); !ok {
-			env = append(env, kv)
-		}
+		env = putenv(env, "USER="+u.who.name, false)
+		env = putenv(env, "LOGNAME="+u.who.name, false)
 	}
 	for _, kv := range extra {
-		key, _, _ := strings.Cut(kv, "=")
-		env = append(without(env, key), kv)
+		env = putenv(env, kv, true)
 	}
 	return env
+}
+
+// putenv adds "KEY=value" to env if it has no such key, or, if it is to win, in any case.
+func putenv(env []string, kv string, win bool) []string {
+	key := kv[:strings.IndexByte(kv, '=')]
+	if win {
+		env = without(env, key)
+	} else if _, ok := getenv(env, key); ok {
+		return env
+	}
+	return append(env, kv)
 }
 
 func getenv(env []string, key string) (string, bool) {
@@ -91,11 +97,12 @@ func findProgram(name string, env []string) (string, error) {
 		return name, nil
 	}
 	path, _ := getenv(env, "PATH")
-	for _, dir := range filepath.SplitList(path) {
-		full := filepath.Join(dir, name)
-		if st, err := os.Stat(full); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+	for _, dir := range strings.Split(path, ":") {
+		var st unix.Stat_t
+		full := dir + "/" + name
+		if unix.Stat(full, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0 {
 			return full, nil
 		}
 	}
-	return "", fmt.Errorf("program %q: not in PATH %s: %w", name, path, unix.ENOENT)
+	return "", about("program", name, about("not in PATH", path, unix.ENOENT))
 }

@@ -103,7 +103,7 @@ func TestStartByHandWaitsForRelease(t *testing.T) {
 	l.HoldRestarts()
 	done := make(chan error, 1)
 	go func() { done <- l.byName["s"].start(ctx, byHand) }()
-	eventually(t, "a run", func() bool { u := l.byName["s"]; u.mu.Lock(); defer u.mu.Unlock(); return !u.run.over() })
+	eventually(t, "a run", func() bool { u := l.byName["s"]; u.mu.Lock(); defer u.mu.Unlock(); return !closed(u.run.done) })
 	if busy, err := l.services.populated(); busy || err != nil {
 		t.Errorf("started while held: %v", err)
 	}

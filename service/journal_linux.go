@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 )
 
@@ -12,51 +13,72 @@ const (
 	DefaultLogBytes = 64 << 10
 	// maxLine is where a line without an end is cut.
 	maxLine = 8 << 10
-	// queuedLines may wait for Options.Output; what comes faster is left out there, but is still
-	// in the ring.
-	queuedLines = 256
 )
 
 // journal takes what one service prints. One pipe serves all its lives, so that a restart needs
 // nothing new and a child that outlives the main process can still speak. The reader never waits
-// for Output: a console at 9600 baud must not stop a service in its printf.
+// for who shows or writes the lines: a console at 9600 baud must not stop a service in its printf. They read from
+// the ring at their own pace, and miss what was overwritten meanwhile.
 type journal struct {
-	_       incomparable
-	name    string
-	r, w    *os.File
-	ring    *ring
-	queue   chan []byte
-	dropped atomic.Uint64
-	done    chan struct{}
+	_         incomparable
+	r, w      *os.File
+	ring      *ring
+	dropped   atomic.Uint64 // lines that somebody missed
+	done      chan struct{}
+	followers sync.WaitGroup
 }
 
-func newJournal(name string, limit int, output func(string, []byte)) (*journal, error) {
+func newJournal(limit int) (*journal, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, about("log pipe", "", err)
 	}
-	j := &journal{name: name, r: r, w: w, ring: newRing(limit), done: make(chan struct{})}
-	if output != nil {
-		j.queue = make(chan []byte, queuedLines)
-		go j.pump(output)
-	}
+	j := &journal{r: r, w: w, ring: newRing(limit), done: make(chan struct{})}
 	go j.read()
 	return j, nil
 }
 
-// close ends the journal; processes that still hold the pipe get EPIPE.
+// close ends the journal; processes that still hold the pipe get EPIPE. What was printed is written, unless that
+// takes longer than a disk that works.
 func (j *journal) close() {
 	j.w.Close()
 	j.r.Close()
 	<-j.done
 	j.ring.close()
+	written := make(chan struct{})
+	go func() {
+		j.followers.Wait()
+		close(written)
+	}()
+	awaitClosed(catchUpTimeout, written)
+}
+
+// follow gives every line to put, until the journal is closed. Where put was too slow for some, it is given a line that says so.
+func (j *journal) follow(put func(line []byte)) {
+	defer j.followers.Done()
+	var seen uint64
+	for {
+		lines, count, more := j.ring.since(seen)
+		if len(lines) == 0 {
+			if more == nil {
+				return
+			}
+			<-more
+			continue
+		}
+		if missed := count - seen - uint64(len(lines)); missed > 0 {
+			j.dropped.Add(missed)
+			put(fmt.Appendf(nil, "[%d lines left out here; the service prints faster than they can be shown]", missed))
+		}
+		for _, line := range lines {
+			put(line)
+		}
+		seen = count
+	}
 }
 
 func (j *journal) read() {
 	defer close(j.done)
-	if j.queue != nil {
-		defer close(j.queue)
-	}
 	buf := make([]byte, maxLine)
 	held := 0
 	for {
@@ -64,12 +86,12 @@ func (j *journal) read() {
 		rest := j.lines(buf[:held+n])
 		if err != nil {
 			if len(rest) > 0 {
-				j.line(rest)
+				j.ring.add(rest)
 			}
 			return
 		}
 		if len(rest) == len(buf) { // no end in sight: cut here
-			j.line(rest)
+			j.ring.add(rest)
 			rest = nil
 		}
 		held = copy(buf, rest)
@@ -83,30 +105,7 @@ func (j *journal) lines(p []byte) []byte {
 		if i < 0 {
 			return p
 		}
-		j.line(bytes.TrimSuffix(p[:i], []byte{'\r'}))
+		j.ring.add(bytes.TrimSuffix(p[:i], []byte{'\r'}))
 		p = p[i+1:]
-	}
-}
-
-func (j *journal) line(p []byte) {
-	j.ring.add(p)
-	if j.queue == nil {
-		return
-	}
-	if len(j.queue) == cap(j.queue) { // only we fill it, so this cannot change to full behind us
-		j.dropped.Add(1)
-		return
-	}
-	j.queue <- bytes.Clone(p)
-}
-
-func (j *journal) pump(output func(string, []byte)) {
-	var told uint64
-	for p := range j.queue {
-		output(j.name, p)
-		if n := j.dropped.Load(); n != told && len(j.queue) == 0 {
-			output(j.name, fmt.Appendf(nil, "[%d lines left out here; the service prints faster than they can be shown]", n-told))
-			told = n
-		}
 	}
 }

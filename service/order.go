@@ -3,7 +3,6 @@ package service
 import (
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // ErrCycle is wrapped by the error for services that wait for each other.
@@ -15,61 +14,66 @@ func order(specs []Spec) ([]int, error) {
 	index := make(map[string]int, len(specs))
 	for i, s := range specs {
 		if _, dup := index[s.Name]; dup {
-			return nil, fmt.Errorf("service %s: defined twice", s.Name)
+			return nil, errors.New("service " + s.Name + ": defined twice")
 		}
 		index[s.Name] = i
 	}
 	for _, s := range specs {
 		for _, dep := range s.After {
 			if _, ok := index[dep]; !ok {
-				return nil, fmt.Errorf("service %s: after %q: no such service", s.Name, dep)
+				return nil, about("service", s.Name, wrong("after", dep, "no such service"))
 			}
 		}
 	}
-	w := walk{specs: specs, index: index, state: make([]byte, len(specs))}
-	for i := range specs {
-		if err := w.visit(i); err != nil {
-			return nil, err
+	return plan(specs, index)
+}
+
+// plan takes, again and again, the first service whose own have all been taken.
+func plan(specs []Spec, index map[string]int) ([]int, error) {
+	done := make([]bool, len(specs))
+	var taken []int
+	for len(taken) < len(specs) {
+		next, missing := -1, -1
+		for i := range specs {
+			if done[i] {
+				continue
+			}
+			if missing = lacks(&specs[i], index, done); missing < 0 {
+				next = i
+				break
+			}
+		}
+		if next < 0 {
+			return nil, cycle(specs, index, done, missing)
+		}
+		done[next] = true
+		taken = append(taken, next)
+	}
+	return taken, nil
+}
+
+// lacks returns the first service that s waits for and that is not done, or -1.
+func lacks(s *Spec, index map[string]int, done []bool) int {
+	for _, dep := range s.After {
+		if i := index[dep]; !done[i] {
+			return i
 		}
 	}
-	return w.done, nil
+	return -1
 }
 
-// walk is a depth-first search; path holds the services that it is inside of, to name a cycle.
-type walk struct {
-	specs []Spec
-	index map[string]int
-	state []byte // 0 not seen, 1 on the path, 2 done
-	path  []string
-	done  []int
-}
-
-func (w *walk) visit(i int) error {
-	name := w.specs[i].Name
-	switch w.state[i] {
-	case 1:
-		return w.cycle(name)
-	case 2:
-		return nil
+// cycle follows what each waits for, from a service that is not done: after as many steps as there are services it is
+// inside of a cycle, and goes round it once more.
+func cycle(specs []Spec, index map[string]int, done []bool, at int) error {
+	for range specs {
+		at = lacks(&specs[at], index, done)
 	}
-	w.state[i] = 1
-	w.path = append(w.path, name)
-	for _, dep := range w.specs[i].After {
-		if err := w.visit(w.index[dep]); err != nil {
-			return err
+	first, names := at, specs[at].Name
+	for {
+		at = lacks(&specs[at], index, done)
+		names += " after " + specs[at].Name
+		if at == first {
+			return fmt.Errorf("%w: %s", ErrCycle, names)
 		}
 	}
-	w.path = w.path[:len(w.path)-1]
-	w.state[i] = 2
-	w.done = append(w.done, i)
-	return nil
-}
-
-func (w *walk) cycle(name string) error {
-	from := 0
-	for w.path[from] != name {
-		from++
-	}
-	names := append(append([]string(nil), w.path[from:]...), name)
-	return fmt.Errorf("%w: %s", ErrCycle, strings.Join(names, " after "))
 }

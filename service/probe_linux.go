@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -36,23 +35,17 @@ func (t target) do(ctx context.Context, method string) (int, []byte, error) {
 		return 0, nil, err
 	}
 	// Headers without an end and endless bodies are cut here.
-	r := bufio.NewReader(io.LimitReader(conn, hookOutput))
-	line, err := r.ReadString('\n')
-	if err != nil {
+	answer, err := io.ReadAll(io.LimitReader(conn, hookOutput))
+	line, rest, ok := strings.Cut(string(answer), "\n")
+	if !ok && err != nil {
 		return 0, nil, errors.Join(err, ctx.Err())
 	}
-	code, err := parseStatus(line)
-	if err != nil {
-		return 0, nil, err
+	code, err := parseStatus(line) // a status without more is answer enough
+	_, body, ok := strings.Cut("\n"+rest, "\n\r\n")
+	if !ok {
+		_, body, _ = strings.Cut("\n"+rest, "\n\n")
 	}
-	for line != "\r\n" && line != "\n" && err == nil {
-		line, err = r.ReadString('\n')
-	}
-	if err != nil {
-		return code, nil, nil // a status without more is answer enough
-	}
-	body, _ := io.ReadAll(r)
-	return code, body, nil
+	return code, []byte(body), err
 }
 
 // dial connects to the first address that answers. Of errors the first address's tells most.

@@ -22,10 +22,12 @@ func TestOrder(t *testing.T) {
 	}{
 		{name: "configuration order", want: "b a", specs: []Spec{spec("b"), spec("a")}},
 		{name: "dependency", want: "db cache web", specs: []Spec{spec("web", "db", "cache"), spec("cache", "db"), spec("db")}},
+		{name: "long cycle", err: "services wait for each other: c after d after b after c", specs: []Spec{spec("a", "b"), spec("b", "c"), spec("c", "d"), spec("d", "b")}},
+		{name: "kept order", want: "y z x", specs: []Spec{spec("x", "z"), spec("y"), spec("z")}},
 		{name: "twice", err: "service a: defined twice", specs: []Spec{spec("a"), spec("a")}},
 		{name: "unknown", err: `service a: after "x": no such service`, specs: []Spec{spec("a", "x")}},
 		{name: "itself", err: "services wait for each other: a after a", specs: []Spec{spec("a", "a")}},
-		{name: "cycle", err: "services wait for each other: b after c after b", specs: []Spec{spec("a", "b"), spec("b", "c"), spec("c", "b")}},
+		{name: "cycle", err: "services wait for each other: c after b after c", specs: []Spec{spec("a", "b"), spec("b", "c"), spec("c", "b")}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			plan, err := order(c.specs)
@@ -64,7 +66,7 @@ func TestSpecRefused(t *testing.T) {
 		{`rlimit "files": no such limit`, func(s *Spec) { s.Confine.Rlimits = []Rlimit{{"files", 1, 1}} }},
 		{"soft limit above the hard one", func(s *Spec) { s.Confine.Rlimits = []Rlimit{{"nofile", 2, 1}} }},
 		{`capability "cap_fly": no such`, func(s *Spec) { s.Confine.Capabilities = []string{"cap_fly"} }},
-		{`on-exit "halt": not one of poweroff, reboot`, func(s *Spec) { s.OnExit = "halt" }},
+		{`on-exit "halt": not one of none, poweroff, reboot`, func(s *Spec) { s.OnExit = "halt" }},
 		{"nice 20", func(s *Spec) { s.Confine.Nice = 20 }},
 		{"oom_score_adj 1001", func(s *Spec) { s.Confine.OOMScoreAdj = 1001 }},
 		{`seccomp "strict"`, func(s *Spec) { s.Confine.Seccomp = "strict" }},

@@ -48,7 +48,9 @@ type Process struct {
 
 // NewReaper returns a Reaper that does nothing until Run is called. Children may be started
 // before: they stay zombies, and so keep their exit status, until Run finds them.
-func NewReaper() *Reaper { return &Reaper{children: make(map[int]*Process), patience: execPatience} }
+func NewReaper() *Reaper {
+	return &Reaper{children: make(map[int]*Process), patience: execPatience}
+}
 
 // Run reaps until ctx ends. In a process other than PID 1 it first makes the process a child
 // subreaper (prctl(2)), so that orphans of services arrive here and not at the real PID 1.

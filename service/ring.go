@@ -101,20 +101,26 @@ func (r *ring) since(n uint64) (lines [][]byte, count uint64, more <-chan struct
 	return lines, r.count, r.more
 }
 
-// lines returns copies of the last n whole lines. It runs under r.mu.
+// lines returns copies of the last n whole lines that are kept. It runs under r.mu, and costs what they are long.
 func (r *ring) lines(n uint64) [][]byte {
-	var all []byte
+	size := r.at
 	if r.full {
-		all = append(all, r.buf[r.at:]...)
+		size = len(r.buf)
 	}
-	lines := splitLines(append(all, r.buf[:r.at]...))
-	if r.full && len(lines) > 0 {
-		lines = lines[1:] // its beginning was overwritten
+	whole, found := 0, uint64(0) // bytes of the whole lines that were found
+	for i := 1; i <= size && found <= n; i++ {
+		if r.buf[(r.at-i+len(r.buf))%len(r.buf)] == '\n' {
+			whole = i - 1
+			found++
+		}
 	}
-	if uint64(len(lines)) > n {
-		lines = lines[uint64(len(lines))-n:]
+	if found <= n && !r.full {
+		whole = size // the first line has no newline before it
 	}
-	return lines
+	all := make([]byte, whole)
+	from := (r.at - whole + len(r.buf)) % len(r.buf)
+	copy(all[copy(all, r.buf[from:]):], r.buf)
+	return splitLines(all)
 }
 
 func splitLines(all []byte) [][]byte {

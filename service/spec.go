@@ -17,6 +17,7 @@ const (
 	DefaultRestartMax   = 30 * time.Second
 	DefaultStartLimit   = 5
 	DefaultStartWindow  = 10 * time.Second
+	DefaultLogFileSize  = 1 << 20
 )
 
 // NoRestart is the exit status by which a service says that starting it again is of no use; no
@@ -45,8 +46,8 @@ type Spec struct {
 	StartLimit   int           // starts within StartWindow before the service counts as failed; -1: no limit
 	StartWindow  time.Duration
 
-	// OnExit is what the end of the service, with no restart to come, means for the machine: "" is nothing,
-	// "poweroff" or "reboot" is told to Options.Ended. A stop by hand is no end.
+	// OnExit is what the end of the service, with no restart to come, means for the machine: "none" (also "") is
+	// nothing, "poweroff" or "reboot" is told to Options.Ended. A stop by hand is no end.
 	OnExit string
 
 	Ready        Ready
@@ -59,6 +60,7 @@ type Spec struct {
 	Limits  Limits
 	Confine Confine
 	Sockets []Socket
+	LogFile LogFile
 	FDStore int // how many descriptors the service may give us to keep over a restart
 
 	Settle string // "require" (also ""), "try" or "off"; see Manager.Settle
@@ -66,6 +68,14 @@ type Spec struct {
 	BeforeSnapshot []Hook
 	AfterRestore   []Hook
 	AfterRelease   []Hook // the same machine goes on: it was released, or the quiesce came to nothing
+}
+
+// LogFile is a file that a service's output is written to besides what Manager.Log keeps, each line with its time. It
+// is written by rouse, as root, and never waited for: lines that it is too slow or too full for are left out and counted.
+type LogFile struct {
+	Path string // absolute; none if empty. It is never followed if it is a symbolic link
+	Size uint64 // bytes at which a new one is begun; DefaultLogFileSize if 0
+	Keep int    // how many of before are kept, as PATH.1 (the youngest), PATH.2, ...; 1 if 0, none if negative
 }
 
 // Ready says how one learns that a service is ready to work.
@@ -117,6 +127,13 @@ func (s *Spec) setDefaults() {
 	if s.Health.Retries <= 0 {
 		s.Health.Retries = 3
 	}
+	if s.LogFile.Size == 0 {
+		s.LogFile.Size = DefaultLogFileSize
+	}
+	if s.LogFile.Keep == 0 {
+		s.LogFile.Keep = 1
+	}
+	setString(&s.OnExit, "none")
 	setString(&s.Restart, "never")
 	setString(&s.Settle, "require")
 	setString(&s.Dir, "/")
@@ -164,7 +181,10 @@ func (s *Spec) check() error {
 	p.add(checkCommand("exec", s.Exec))
 	p.add(oneOf("restart", s.Restart, "never", "on-failure", "always"))
 	p.add(oneOf("settle", s.Settle, "require", "try", "off"))
-	p.add(oneOf("on-exit", s.OnExit, "poweroff", "reboot"))
+	if s.LogFile.Path != "" && s.LogFile.Path[0] != '/' {
+		p.quote("log file", s.LogFile.Path, "not absolute")
+	}
+	p.add(oneOf("on-exit", s.OnExit, "none", "poweroff", "reboot"))
 	p.add(s.checkReady())
 	p.add(s.checkDurations())
 	p.add(s.Limits.check())

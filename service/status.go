@@ -32,11 +32,11 @@ type Status struct {
 	PID      int       `json:"pid,omitempty"` // main process; 0 if none
 	Ready    bool      `json:"ready"`
 	Restarts int       `json:"restarts"`
-	ExitCode int       `json:"exit_code"`           // of the last end: 128 + signal if killed; -1 if none or not known
-	Reason   string    `json:"reason,omitempty"`    // why it ended, or is not ready
-	Text     string    `json:"text,omitempty"`      // what the service said by STATUS=
-	Since    time.Time `json:"since"`               // of the state
-	Health   string    `json:"health,omitempty"`    // of a service with a health check
-	OOMKills int       `json:"oom_kills,omitempty"` // processes killed for want of memory, since the start
-	Dropped  uint64    `json:"dropped_lines,omitempty"`
+	ExitCode int       `json:"exit_code"`               // of the last end: 128 + signal if killed; -1 if none or not known
+	Reason   string    `json:"reason,omitempty"`        // why it ended, or is not ready
+	Text     string    `json:"text,omitempty"`          // what the service said by STATUS=
+	Since    time.Time `json:"since"`                   // of the state
+	Health   string    `json:"health,omitempty"`        // of a service with a health check
+	OOMKills int       `json:"oom_kills,omitempty"`     // processes killed for want of memory, since the start
+	Dropped  uint64    `json:"dropped_lines,omitempty"` // that the console or the log file missed
 }

@@ -53,20 +53,23 @@ func newRun() *run {
 
 func (r *run) end() { r.stopOnce.Do(func() { close(r.stop) }) }
 
-func (r *run) stopping() bool {
+func closed(c <-chan struct{}) bool {
 	select {
-	case <-r.stop:
+	case <-c:
 		return true
 	default:
 		return false
 	}
 }
 
-func (r *run) over() bool {
+// awaitClosed waits until c is closed, but no longer than d, and tells whether it is.
+func awaitClosed(d time.Duration, c <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
 	select {
-	case <-r.done:
+	case <-c:
 		return true
-	default:
+	case <-t.C:
 		return false
 	}
 }
@@ -74,7 +77,7 @@ func (r *run) over() bool {
 // attempt is one life of the service's process.
 type attempt struct {
 	main   *Process
-	events chan message  // from the notify socket
+	events chan *message // from the notify socket
 	found  chan struct{} // readiness found by looking
 	gone   chan struct{} // closed when it is over
 
@@ -119,8 +122,16 @@ func (u *unit) prepare() error {
 	if u.hookCg, err = makeCgroup(filepath.Join(u.m.hooks.path, name)); err != nil {
 		return err
 	}
-	if u.journal, err = newJournal(name, u.m.o.LogBytes, u.m.o.Output); err != nil {
+	if u.journal, err = newJournal(u.m.o.LogBytes); err != nil {
 		return err
+	}
+	if output := u.m.o.Output; output != nil {
+		u.journal.followers.Add(1)
+		go u.journal.follow(func(line []byte) { output(name, line) })
+	}
+	if u.spec.LogFile.Path != "" {
+		u.journal.followers.Add(1)
+		go u.follow()
 	}
 	// As its owner the service may open /dev/stdout anew, which many images log to.
 	if err := u.journal.w.Chown(int(u.who.uid), int(u.who.gid)); err != nil {
@@ -162,7 +173,7 @@ func (u *unit) close() error {
 func (u *unit) start(ctx context.Context, c cause) error {
 	u.mu.Lock()
 	r := u.run
-	if r == nil || r.over() {
+	if r == nil || closed(r.done) {
 		r = newRun()
 		r.cause = c
 		u.run = r
@@ -209,14 +220,10 @@ func (u *unit) stop(ctx context.Context) error {
 // gone waits for the end of the run after a kill. A process that hangs in the kernel must not keep
 // the guest from powering off.
 func (r *run) gone(patience time.Duration) error {
-	t := time.NewTimer(2 * patience) // for the main process, and what it left behind
-	defer t.Stop()
-	select {
-	case <-r.done:
+	if awaitClosed(2*patience, r.done) { // for the main process, and what it left behind
 		return nil
-	case <-t.C:
-		return errors.New("killed, but still there")
 	}
+	return errors.New("killed, but still there")
 }
 
 func (u *unit) status() Status {
@@ -234,14 +241,21 @@ func (u *unit) change(alter func(*Status)) {
 	u.mu.Lock()
 	before := u.st.State
 	alter(&u.st)
-	if u.st.State != before {
-		u.st.Since = u.m.now()
+	if u.st.State == before {
+		u.mu.Unlock()
+		return
 	}
+	u.st.Since = u.m.now()
 	st := u.st
 	u.mu.Unlock()
-	if st.State != before && u.m.o.OnChange != nil {
+	if u.m.o.OnChange != nil {
 		u.m.o.OnChange(st)
 	}
+}
+
+// become is the change that is made most.
+func (u *unit) become(state string, ready bool, reason string) {
+	u.change(func(s *Status) { s.State, s.Ready, s.Reason = state, ready, reason })
 }
 
 // supervise keeps the service alive as its restart policy says until r is stopped.
@@ -251,7 +265,7 @@ func (u *unit) supervise(r *run) {
 	var p policy
 	for c := r.cause; ; c = bySupervisor {
 		if !u.m.beginSpawn(c, r.stop) {
-			u.change(func(s *Status) { s.State = Stopped })
+			u.become(Stopped, false, "")
 			return
 		}
 		began := u.m.now()
@@ -262,8 +276,8 @@ func (u *unit) supervise(r *run) {
 			end = u.watch(r, a)
 		}
 		u.bury(r, end)
-		if r.stopping() {
-			u.change(func(s *Status) { s.State = Stopped })
+		if closed(r.stop) {
+			u.become(Stopped, false, end.String())
 			return
 		}
 		delay, again, why := p.next(u.spec, end, began, u.m.now())
@@ -273,16 +287,7 @@ func (u *unit) supervise(r *run) {
 		}
 		u.m.logf("service %s: %s; starting again in %v", u.spec.Name, end, delay)
 		u.change(func(s *Status) { s.State = Backoff; s.Restarts++ })
-		u.pause(r, u.m.jitter(delay))
-	}
-}
-
-func (u *unit) pause(r *run, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-r.stop:
+		awaitClosed(u.m.jitter(delay), r.stop)
 	}
 }
 
@@ -292,7 +297,7 @@ func (u *unit) conclude(r *run, end ending, why string) {
 		if u.spec.Oneshot {
 			close(r.ready)
 		}
-		u.change(func(s *Status) { s.State, s.Ready, s.Reason = Done, u.spec.Oneshot, "" })
+		u.become(Done, u.spec.Oneshot, "")
 	} else {
 		r.err = end.err
 		text := end.String()
@@ -303,9 +308,9 @@ func (u *unit) conclude(r *run, end ending, why string) {
 			r.err = errors.New(text)
 		}
 		u.m.logf("service %s: failed: %s", u.spec.Name, text)
-		u.change(func(s *Status) { s.State, s.Reason = Failed, text })
+		u.become(Failed, false, text)
 	}
-	if u.spec.OnExit != "" && u.m.o.Ended != nil {
+	if u.spec.OnExit != "none" && u.m.o.Ended != nil {
 		code := end.code()
 		if !end.known && end.err != nil {
 			code = notExecuted
@@ -370,7 +375,7 @@ func (u *unit) spawn() (*attempt, error) {
 	}
 	cmd.Stdout, cmd.Stderr = u.journal.w, u.journal.w
 	u.drain()
-	a := &attempt{events: make(chan message), found: make(chan struct{}), gone: make(chan struct{}), sick: make(chan error)}
+	a := &attempt{events: make(chan *message), found: make(chan struct{}), gone: make(chan struct{}), sick: make(chan error)}
 	u.mu.Lock()
 	u.attempt = a // before the start: a quick service says READY=1 while we still wait for its exec
 	u.mu.Unlock()
@@ -390,12 +395,7 @@ func (u *unit) drain() {
 	if u.notify == nil {
 		return
 	}
-	patience := time.NewTimer(catchUpTimeout)
-	defer patience.Stop()
-	select {
-	case <-u.notify.mark():
-	case <-patience.C:
-	}
+	awaitClosed(catchUpTimeout, u.notify.mark())
 }
 
 // launch starts cmd, through the shim if it needs one, and returns when the service's program was executed.
@@ -472,7 +472,7 @@ func (u *unit) deliver(pid int, m message, fds []int) {
 		return
 	}
 	select {
-	case a.events <- m:
+	case a.events <- &m:
 	case <-a.gone:
 	}
 }

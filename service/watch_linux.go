@@ -27,7 +27,7 @@ func (u *unit) watch(r *run, a *attempt) ending {
 	w := &watcher{u: u, r: r, a: a, every: u.spec.Watchdog}
 	defer close(a.gone)
 	defer w.stopTimers()
-	w.late = timer(u.spec.ReadyTimeout)
+	w.late = time.NewTimer(u.spec.ReadyTimeout)
 	w.due = u.m.now().Add(u.spec.ReadyTimeout)
 	switch look := u.looker(u.spec.Ready); {
 	case u.spec.Oneshot:
@@ -39,14 +39,6 @@ func (u *unit) watch(r *run, a *attempt) ending {
 		go u.probe(a, look)
 	}
 	return w.loop()
-}
-
-// timer returns a timer that never fires for 0.
-func timer(d time.Duration) *time.Timer {
-	if d <= 0 {
-		d = 1<<63 - 1
-	}
-	return time.NewTimer(d)
 }
 
 func (w *watcher) stopTimers() {
@@ -64,7 +56,7 @@ func (w *watcher) loop() ending {
 		}
 		select {
 		case <-w.a.main.Done():
-			if w.catchUp(); w.alive() {
+			if w.catchUp(); !closed(w.a.main.Done()) {
 				continue // there is another main process now
 			}
 			return w.ended()
@@ -88,15 +80,6 @@ func (w *watcher) loop() ending {
 
 func (w *watcher) ended() ending {
 	return ending{err: w.fault, status: w.a.main.Status(), known: !w.a.main.unknown}
-}
-
-func (w *watcher) alive() bool {
-	select {
-	case <-w.a.main.Done():
-		return false
-	default:
-		return true
-	}
 }
 
 // catchUpTimeout bounds the wait for our own message; it is there within microseconds.
@@ -132,7 +115,7 @@ func (w *watcher) becomeReady() {
 	w.ready = true
 	w.late.Stop()
 	w.feed()
-	w.u.change(func(s *Status) { s.State, s.Ready, s.Reason = Running, true, "" })
+	w.u.become(Running, true, "")
 	select {
 	case <-w.r.ready:
 	default:
@@ -155,7 +138,7 @@ func (w *watcher) feed() {
 	w.watch.Reset(w.every)
 }
 
-func (w *watcher) message(m message) {
+func (w *watcher) message(m *message) {
 	if m.watchdogEvery > 0 {
 		w.every = m.watchdogEvery
 		w.feed()
@@ -169,11 +152,11 @@ func (w *watcher) message(m message) {
 	case m.trigger:
 		w.fail(errors.New("reported a fault by WATCHDOG=trigger"), unix.SIGABRT)
 	case m.stopping:
-		w.u.change(func(s *Status) { s.State, s.Ready = Stopping, false })
+		w.u.become(Stopping, false, "")
 	case m.reloading:
-		w.u.change(func(s *Status) { s.Ready, s.Reason = false, "reloading" })
+		w.u.become(Running, false, "reloading")
 	case m.ready && w.ready: // the end of a reload
-		w.u.change(func(s *Status) { s.Ready, s.Reason = true, "" })
+		w.u.become(Running, true, "")
 	case m.ready:
 		w.becomeReady()
 	}
@@ -227,7 +210,7 @@ func (w *watcher) fail(why error, sig unix.Signal) {
 
 // terminate is a stop that somebody asked for.
 func (w *watcher) terminate() {
-	w.u.change(func(s *Status) { s.State, s.Ready = Stopping, false })
+	w.u.become(Stopping, false, "")
 	w.end(w.u.spec.StopSignal)
 }
 
