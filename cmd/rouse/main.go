@@ -34,6 +34,9 @@ type cli struct {
 	Stop   stopCommand   `cmd:"" help:"Shut clones down."`
 	RM     rmCommand     `cmd:"" name:"rm" help:"Remove clones that have ended from the list, with their consoles."`
 
+	Completion completionCommand `cmd:"" help:"Print a shell's completion script."`
+	Man        manCommand        `cmd:"" help:"Print or write manual pages."`
+
 	Doctor doctorCommand `cmd:"" help:"Tell what a kernel offers, and if snapshots would be safe on it."`
 }
 

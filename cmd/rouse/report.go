@@ -125,10 +125,15 @@ func asText(r quiesce.Report) string {
 	}
 	total := max(span(r), 1)
 	for _, p := range r.Phases {
-		at := int((p.StartNS - begin(r)) * textWidth / total)
-		width := min(max(1, int(p.DurationNS*textWidth/total)), textWidth-at+1)
-		fmt.Fprintf(&b, "  %-10s %s%s%s %10v  %s\n", p.Name, strings.Repeat(" ", at), strings.Repeat("#", max(width, 1)),
-			strings.Repeat(" ", max(0, textWidth+1-at-width)), time.Duration(p.DurationNS).Round(10*time.Microsecond), p.Error)
+		at := column(sane(p.StartNS)-begin(r), total)
+		width := min(max(1, column(p.DurationNS, total)), textWidth-at+1)
+		fmt.Fprintf(&b, "  %-10s %s%s%s %10v  %s\n", p.Name, strings.Repeat(" ", at), strings.Repeat("#", width),
+			strings.Repeat(" ", textWidth+1-at-width), time.Duration(p.DurationNS).Round(10*time.Microsecond), p.Error)
 	}
 	return strings.TrimRight(b.String(), "\n")
+}
+
+// column is where a time falls on the bar.
+func column(ns, total int64) int {
+	return int(max(0, min(float64(ns)/float64(total), 1)) * textWidth)
 }

@@ -153,6 +153,7 @@ func TestReportCommand(t *testing.T) {
 func FuzzPicture(f *testing.F) {
 	f.Add([]byte(quiesceReport))
 	f.Add([]byte(adjustReport))
+	f.Add([]byte(`{"kind":"x","start-ns":-9223372036854775808,"duration-ns":9223372036854775807,"phases":[{"start-ns":9223372036854775807,"duration-ns":-5}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		reports, err := findReports(text)
 		if err != nil {

@@ -61,22 +61,25 @@ func (p *plot) printf(format string, args ...any) { fmt.Fprintf(&p.b, format, ar
 
 func (p *plot) x(ns int64) float64 { return leftMargin + float64(ns-p.begin)*p.scale }
 
+// sane keeps times that no clock has told from overflowing: within 30 years either way.
+func sane(ns int64) int64 { return max(-1e18, min(ns, 1e18)) }
+
 // begin is the start of the first phase or of the report, whichever is first.
 func begin(r quiesce.Report) int64 {
-	first := r.StartNS
+	first := sane(r.StartNS)
 	for _, p := range r.Phases {
-		first = min(first, p.StartNS)
+		first = min(first, sane(p.StartNS))
 	}
 	return first
 }
 
 // span is how long all of it took.
 func span(r quiesce.Report) int64 {
-	end := r.StartNS + r.DurationNS
+	end := sane(r.StartNS) + sane(r.DurationNS)
 	for _, p := range r.Phases {
-		end = max(end, p.StartNS+p.DurationNS)
+		end = max(end, sane(p.StartNS)+sane(p.DurationNS))
 	}
-	return end - begin(r)
+	return max(end-begin(r), 0)
 }
 
 func headline(r quiesce.Report) string {
@@ -117,7 +120,8 @@ func millis(ns int64) string {
 // axis draws lines at round times.
 func (p *plot) axis(total int64, y, height int) {
 	step := roundStep(total)
-	for at := int64(0); at <= total; at += step {
+	for i := int64(0); i <= min(total/step, 10); i++ {
+		at := i * step
 		x := p.x(p.begin + at)
 		p.printf(`<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s"/>`, x, y, x, y+height, colourGrid)
 		p.printf(`<text x="%.1f" y="%d" text-anchor="middle" font-size="11">%s</text>`, x, y+height+16, label(at, step))
