@@ -34,6 +34,9 @@ var ErrRefused = errors.New("refused")
 // that the guest ran out of time.
 var ErrTimeout = errors.New("timed out")
 
+// ErrFailed is matched by every other error that the guest answered with: it has tried.
+var ErrFailed = errors.New("failed")
+
 // CommandError is an error that the guest answered with.
 type CommandError struct {
 	Class string `json:"class"`
@@ -42,13 +45,15 @@ type CommandError struct {
 
 func (e *CommandError) Error() string { return e.Desc }
 
-// Is makes errors.Is work with ErrTimeout and ErrRefused over the wire.
+// Is makes errors.Is work over the wire: each error matches one of ErrTimeout, ErrRefused and ErrFailed.
 func (e *CommandError) Is(target error) bool {
 	switch target {
 	case ErrTimeout:
 		return e.Class == ClassTimeout
 	case ErrRefused:
 		return e.Class == ClassRefused
+	case ErrFailed:
+		return e.Class != ClassTimeout && e.Class != ClassRefused
 	}
 	return false
 }
