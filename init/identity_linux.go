@@ -15,7 +15,13 @@ import (
 // kernelPart is the random pool, the clock and the names.
 type kernelPart struct{ g *guest }
 
-func (p kernelPart) Reseed(id string, seed []byte) (any, error) { return p.g.pool.Reseed(id, seed) }
+func (p kernelPart) Reseed(id string, seed []byte) (any, error) {
+	m, err := p.g.pool.Reseed(id, seed)
+	if m.Warning != "" {
+		p.g.flow.Warn(m.Warning)
+	}
+	return m, err
+}
 
 // identity is what a host may hand over with rouse-resumed; all of it is optional.
 type identity struct {

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"rouse/config"
 	"rouse/firewall"
@@ -25,7 +22,7 @@ func (g *guest) parts() quiesce.Parts {
 		Gate:        gatePart{g},
 		Queues:      queuePart{g},
 		Services:    servicePart{g},
-		Filesystems: filesystemPart{g},
+		Filesystems: newFilesystems(g),
 		Generation:  generationPart{g},
 		Kernel:      kernelPart{g},
 		Network:     networkPart{},
@@ -56,22 +53,31 @@ func flowOptions(cfg config.Config, prompt bool, log func(string, ...any)) quies
 		Leftovers:      quiesce.Policy(cfg.Quiesce.Leftovers),
 		Late:           quiesce.Policy(cfg.Adjust.Late),
 		Log:            log,
+		Faults:         pageFaults,
 	}
 }
 
 // hooksBudget is what all hooks of one kind may take together: the sum of their own budgets, and a
 // little for starting them.
 func hooksBudget(cfg config.Config) time.Duration {
-	before, after := 5*time.Second, 5*time.Second
+	lists := [3][][]config.Hook{{cfg.Hooks.BeforeSnapshot}, {cfg.Hooks.AfterRestore}, {cfg.Hooks.AfterRelease}}
 	for _, s := range cfg.Services {
-		for _, h := range s.BeforeSnapshot {
-			before += time.Duration(h.Timeout)
-		}
-		for _, h := range s.AfterRestore {
-			after += time.Duration(h.Timeout)
+		for i, list := range [...][]config.Hook{s.BeforeSnapshot, s.AfterRestore, s.AfterRelease} {
+			lists[i] = append(lists[i], list)
 		}
 	}
-	return max(before, after)
+	var most time.Duration
+	for _, kind := range lists {
+		// Those of hookDir are not known here; one of them may take its time.
+		budget := 5*time.Second + service.DefaultHookTimeout
+		for _, list := range kind {
+			for _, h := range list {
+				budget += time.Duration(h.Timeout)
+			}
+		}
+		most = max(most, budget)
+	}
+	return most
 }
 
 // quiesceBudget bounds a whole quiesce; every phase ends well before.
@@ -172,7 +178,7 @@ func (p queuePart) Sever(ctx context.Context) (int, error) {
 func (p queuePart) flush() error {
 	err := p.g.queues.Flush()
 	if errors.Is(err, sockdiag.ErrUnsupported) {
-		p.g.log.printf("sever: %v", err)
+		p.g.flow.Warn("sever: " + err.Error())
 		return nil
 	}
 	return err
@@ -201,6 +207,10 @@ func (p servicePart) Aborted(ctx context.Context) (any, error) {
 	return p.hooks(ctx, service.SnapshotAborted)
 }
 
+func (p servicePart) Released(ctx context.Context) (any, error) {
+	return p.hooks(ctx, service.SnapshotReleased)
+}
+
 func (p servicePart) Resting() (bool, error)           { return p.g.services.Resting() }
 func (p servicePart) Settle(ctx context.Context) error { return p.g.services.Settle(ctx) }
 func (p servicePart) Freeze(ctx context.Context) error { return p.g.services.Freeze(ctx) }
@@ -222,21 +232,6 @@ func (p servicePart) RestartOwners(ctx context.Context, late []quiesce.Watcher) 
 	}
 	return nil
 }
-
-// filesystemPart syncs. An image that runs from memory has nothing to freeze.
-type filesystemPart struct{ g *guest }
-
-func (p filesystemPart) Freeze(context.Context) (int, error) {
-	unix.Sync()
-	if p.g.cfg.Quiesce.DropCaches {
-		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
-			return 0, fmt.Errorf("drop caches: %w", err)
-		}
-	}
-	return 1, nil
-}
-
-func (p filesystemPart) Thaw(context.Context) error { return nil }
 
 // generationPart is the sources and the device.
 type generationPart struct{ g *guest }

@@ -18,6 +18,9 @@ var errLate = errors.New("watchers are late")
 
 // runAdjust is the state Adjusting.
 func (m *Machine) runAdjust(run context.Context) Event {
+	if m.o.Faults != nil && m.atRest == (Faults{}) {
+		m.atRest = m.faults()
+	}
 	m.abandonThaw()
 	r := m.adjusting
 	m.adjusting = nil
@@ -112,7 +115,14 @@ func (m *Machine) guard(ctx context.Context, r *Report, resume Resume) error {
 		{"entropy", func(context.Context) (any, error) {
 			return m.parts.Kernel.Reseed(r.VMGenID+resume.Generation, resume.Seed)
 		}},
-		{"identity", func(ctx context.Context) (any, error) { return m.parts.Kernel.Identify(ctx, resume) }},
+		// Names are written to files, and a write to a frozen filesystem waits for its thaw for ever. The services, whose
+		// data these are, stay frozen.
+		{"identity", func(ctx context.Context) (any, error) {
+			if err := m.parts.Filesystems.Thaw(ctx); err != nil {
+				return nil, err
+			}
+			return m.parts.Kernel.Identify(ctx, resume)
+		}},
 		// While shut, so that not even a reset escapes. Two clones must never retransmit the same record.
 		{"sever", func(ctx context.Context) (any, error) {
 			n, err := m.parts.Queues.Sever(ctx)
@@ -126,9 +136,6 @@ func (m *Machine) guard(ctx context.Context, r *Report, resume Resume) error {
 			return nil, err
 		}},
 		{"thaw", func(ctx context.Context) (any, error) {
-			if err := m.parts.Filesystems.Thaw(ctx); err != nil {
-				return nil, err
-			}
 			return nil, m.parts.Services.Thaw(ctx)
 		}},
 	}
@@ -173,9 +180,10 @@ func (m *Machine) admit(ctx context.Context, r *Report) error {
 		}
 	}
 	return m.phase(ctx, r, "open", m.o.AdjustTimeout, func(context.Context) (any, error) {
-		if err := m.parts.Gate.Set(GateOpen); err != nil {
+		if err := m.openGate(); err != nil {
 			return nil, err
 		}
+		m.countFaults(r)
 		openedNS := int64(m.elapsed())
 		if err := m.parts.Network.Announce(); err != nil {
 			r.warn("neighbours were not told where this machine is: " + err.Error())
@@ -252,6 +260,7 @@ func names(watchers []Watcher) string {
 
 // runHeld is the state Held: shut until there is a reason to try again.
 func (m *Machine) runHeld(run context.Context) Event {
+	m.reportFault(run)
 	ctx, done := m.interruptible(run)
 	defer done()
 	if m.watchersLate {
@@ -265,5 +274,9 @@ func (m *Machine) runHeld(run context.Context) Event {
 	}
 	<-ctx.Done()
 	m.adjusting = nil
-	return interrupted(ctx)
+	e := interrupted(ctx)
+	if e == EventRelease {
+		m.forgive()
+	}
+	return e
 }

@@ -19,6 +19,7 @@ type fake struct {
 	mu sync.Mutex
 
 	id, reseeded string
+	bumped       string // the id of the last bump
 	counter      uint32
 	gate         GateState
 	frozen       bool
@@ -32,6 +33,7 @@ type fake struct {
 	trace        []string
 	errs         map[string][]error // by step; one is used up at each call
 	on           map[string]func()  // called at the step, without the lock
+	stepper      func(string) error // the same, and its error counts
 }
 
 func newFake(t *testing.T) *fake {
@@ -42,7 +44,7 @@ func newFake(t *testing.T) *fake {
 func (f *fake) step(name string) error {
 	f.mu.Lock()
 	f.trace = append(f.trace, name)
-	hook := f.on[name]
+	hook, stepper := f.on[name], f.stepper
 	var err error
 	if e := f.errs[name]; len(e) > 0 {
 		err, f.errs[name] = e[0], e[1:]
@@ -50,6 +52,9 @@ func (f *fake) step(name string) error {
 	f.mu.Unlock()
 	if hook != nil {
 		hook()
+	}
+	if stepper != nil {
+		err = errors.Join(err, stepper(name))
 	}
 	return err
 }
@@ -123,8 +128,9 @@ func (f *fake) Resting() (bool, error) {
 	defer f.mu.Unlock()
 	return f.looks >= f.working, nil
 }
-func (f *fake) Aborted(context.Context) (any, error) { return nil, f.step("aborted") }
-func (f *fake) Settle(context.Context) error         { return f.step("settle") }
+func (f *fake) Aborted(context.Context) (any, error)  { return nil, f.step("aborted") }
+func (f *fake) Released(context.Context) (any, error) { return nil, f.step("released") }
+func (f *fake) Settle(context.Context) error          { return f.step("settle") }
 
 func (f *fake) Freeze(context.Context) error {
 	err := f.step("freeze")
@@ -161,7 +167,11 @@ func (f *fake) Bump() (uint32, error) {
 	err := f.step("bump")
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.gate != GateShut {
+		f.t.Errorf("bump with the gate %s", f.gate)
+	}
 	f.counter++
+	f.bumped = f.reseeded
 	for name := range f.watchers {
 		f.watchers[name] = true
 	}
@@ -216,8 +226,8 @@ func (f *fake) Announce() error                               { return f.step("a
 // filesystems is a type of its own because Services has the same method names.
 type filesystems struct{ f *fake }
 
-func (x filesystems) Freeze(context.Context) (int, error) { return 1, x.f.step("fsfreeze") }
-func (x filesystems) Thaw(context.Context) error          { return x.f.step("fsthaw") }
+func (x filesystems) Freeze(context.Context) (int, any, error) { return 1, nil, x.f.step("fsfreeze") }
+func (x filesystems) Thaw(context.Context) error               { return x.f.step("fsthaw") }
 
 func (f *fake) parts() Parts {
 	return Parts{Gate: f, Queues: f, Services: f, Filesystems: filesystems{f}, Generation: f, Kernel: f, Network: f}

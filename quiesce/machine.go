@@ -38,6 +38,8 @@ type Options struct {
 	Late      Policy
 	// Log takes one line of text for people.
 	Log func(format string, args ...any)
+	// Faults counts the page faults of this process so far, without and with reading from a disk; nil if nobody can say.
+	Faults func() (minor, major int64)
 }
 
 // fastLook is how often the generation is looked at around a snapshot: nothing else runs, and a resume
@@ -66,7 +68,10 @@ type Machine struct {
 	known    string    // the ID that was last adjusted to
 	lastSame time.Time // when ID was last seen to be known
 	reports  []Report
-	reason   string // why it is held
+	kept     int      // how many reports there have been
+	warnings []string // of Warn, for the next report
+	reason   string   // why it is held
+	fault    string   // what went wrong in rouse itself; while it stands, nothing opens the gate
 
 	// These belong to the flow's goroutine alone.
 	uncontrolled bool
@@ -75,6 +80,8 @@ type Machine struct {
 	owed         func()  // the answer to a quiesce, due once the next state is reached
 	thawing      *Report // the quiesce that failed, so that its report tells of the thaw too
 	thawCause    error   // why the machine is thawed, if nobody asked for it
+	faultSeen    bool    // the fault that stands was reported
+	atRest       Faults  // the page faults when the machine was last seen quiesced
 }
 
 // New makes a machine that is booting.
@@ -89,13 +96,25 @@ func New(parts Parts, o Options) *Machine {
 
 // Run is the flow; it returns when ctx ends.
 func (m *Machine) Run(ctx context.Context) {
-	go m.watch(ctx)
+	go m.keepWatching(ctx)
 	for ctx.Err() == nil {
-		e := m.step(ctx)
+		e := m.safely(ctx)
 		if ctx.Err() == nil {
 			m.transition(e)
 		}
 	}
+}
+
+// safely is step, of which a panic is a fault: the flow goes on, held.
+func (m *Machine) safely(ctx context.Context) (e Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.panicked(p)
+			_ = sleep(ctx, m.o.SlowLook) // one that comes again and again must not take all the time
+			e = EventFault
+		}
+	}()
+	return m.step(ctx)
 }
 
 // step does what the state at hand is for and returns the event that ended it.
@@ -241,6 +260,21 @@ func (m *Machine) interruptible(ctx context.Context) (context.Context, func()) {
 	}
 }
 
+// keepWatching begins again after a panic: a machine whose generation nobody looks at is no longer guarded.
+func (m *Machine) keepWatching(ctx context.Context) {
+	for ctx.Err() == nil {
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					m.panicked(p)
+					_ = sleep(ctx, m.o.SlowLook)
+				}
+			}()
+			m.watch(ctx)
+		}()
+	}
+}
+
 // watch looks at the generation beside everything else.
 func (m *Machine) watch(ctx context.Context) {
 	for {
@@ -321,6 +355,10 @@ func (m *Machine) phase(ctx context.Context, r *Report, name string, timeout tim
 func (m *Machine) keep(r *Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.kept++
+	r.Index = m.kept
+	r.Warnings = append(r.Warnings, m.warnings...)
+	m.warnings = nil
 	m.reports = append(m.reports, *r)
 	if len(m.reports) > keptReports {
 		m.reports = append(m.reports[:0:0], m.reports[len(m.reports)-keptReports:]...)

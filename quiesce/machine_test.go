@@ -10,7 +10,7 @@ import (
 
 const (
 	fullQuiesce = "before, gate hold, gate shut, settle, freeze, fsfreeze"
-	fullAdjust  = "gate shut, reseed, identify, sever, bump, fsthaw, thaw, wait, after, gate open, announce"
+	fullAdjust  = "gate shut, reseed, fsthaw, identify, sever, bump, thaw, wait, after, gate open, announce"
 )
 
 func TestSnapshotAndClone(t *testing.T) {
@@ -58,7 +58,7 @@ func TestSameGenerationOnlyThawsAndOpens(t *testing.T) {
 		if err != nil || m.State() != Running || r.Outcome != "open" || r.Kind != "thaw" {
 			t.Fatalf("release: %v, state %s, report %+v", err, m.State(), r)
 		}
-		if got, want := f.since("fsthaw"), "fsthaw, thaw, gate open"; got != want {
+		if got, want := f.since("fsthaw"), "fsthaw, thaw, gate open, released"; got != want {
 			t.Errorf("release did %s, want %s", got, want)
 		}
 		if f.counter != 0 || f.connections != 3 {

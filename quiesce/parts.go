@@ -69,6 +69,8 @@ type Services interface {
 	AfterRestore(context.Context) (detail any, err error)
 	// Aborted tells those who were told of a snapshot that there is none.
 	Aborted(context.Context) (detail any, err error)
+	// Released tells the same that the machine which they were told of goes on, and is no copy.
+	Released(context.Context) (detail any, err error)
 	Settle(context.Context) error
 	// Resting takes one look: whether every thread is asleep in a system call that waits.
 	Resting() (bool, error)
@@ -82,7 +84,8 @@ type Services interface {
 // Filesystems are frozen last and thawed first.
 type Filesystems interface {
 	// Freeze syncs all and returns how many filesystems were synced or frozen.
-	Freeze(context.Context) (int, error)
+	Freeze(context.Context) (n int, detail any, err error)
+	// Thaw of filesystems that are not frozen does nothing.
 	Thaw(context.Context) error
 }
 

@@ -32,6 +32,12 @@ func (m *Machine) runQuiesce(run context.Context) Event {
 		m.owe(*r, err)
 		return EventNewGeneration
 	}
+	if interrupted(ctx) == EventFault {
+		r.finish("held", err.Error(), m.elapsed())
+		m.keep(r)
+		m.owe(*r, err)
+		return EventFault
+	}
 	m.thawing, m.thawCause = r, err
 	if interrupted(ctx) == EventRelease {
 		return EventRelease
@@ -68,9 +74,9 @@ func (m *Machine) quiescePhases(ctx context.Context, r *Report, job *quiesceJob)
 		}
 	}
 	if err := m.phase(ctx, r, "sync", m.o.SyncTimeout, func(ctx context.Context) (any, error) {
-		n, err := m.parts.Filesystems.Freeze(ctx)
+		n, detail, err := m.parts.Filesystems.Freeze(ctx)
 		r.Filesystems = n
-		return nil, err
+		return detail, err
 	}); err != nil {
 		return err
 	}
@@ -267,6 +273,7 @@ func (m *Machine) runQuiesced(run context.Context) Event {
 	const tick = 10 * fastLook
 	var ran time.Duration
 	for last := time.Now(); ; {
+		m.atRest = m.faults()
 		if err := sleep(ctx, tick); err != nil {
 			return interrupted(ctx)
 		}
@@ -299,9 +306,13 @@ func (m *Machine) runThaw(run context.Context) Event {
 		reason = cause.Error()
 	}
 	err := m.thawPhases(ctx, r)
-	if err == nil && r.Kind == "quiesce" {
+	if err == nil {
+		name, tell := "hooks", m.parts.Services.Released
+		if r.Kind == "quiesce" {
+			name, tell = "aborted", m.parts.Services.Aborted
+		}
 		// The guest runs again; a hook that fails now is told of and changes nothing.
-		if err := m.phase(ctx, r, "aborted", m.o.HooksTimeout, m.parts.Services.Aborted); err != nil && ctx.Err() == nil {
+		if err := m.phase(ctx, r, name, m.o.HooksTimeout, tell); err != nil && ctx.Err() == nil {
 			r.warn(err.Error())
 		}
 	}
@@ -340,7 +351,7 @@ func (m *Machine) thawPhases(ctx context.Context, r *Report) error {
 		{"thaw", func(ctx context.Context) error {
 			return errors.Join(m.parts.Filesystems.Thaw(ctx), m.parts.Services.Thaw(ctx))
 		}},
-		{"open", func(context.Context) error { return m.parts.Gate.Set(GateOpen) }},
+		{"open", func(context.Context) error { return m.openGate() }},
 	}
 	for _, s := range steps {
 		var err error

@@ -8,8 +8,10 @@ const ReportVersion = 1
 // Report tells of one quiesce, thaw or adjust. Times named NS are nanoseconds; StartNS counts from the
 // start of the flow on the monotonic clock, so that reports of one machine compare with each other.
 type Report struct {
-	Version int    `json:"version"`
-	Kind    string `json:"kind"` // "quiesce", "thaw" or "adjust"
+	Version int `json:"version"`
+	// Index counts the reports of this machine and of those that it is a copy of, from 1.
+	Index int    `json:"index"`
+	Kind  string `json:"kind"` // "quiesce", "thaw", "adjust" or "fault"
 	// Outcome is "ready" (quiesced), "open", "held", "aborted" (thawed again) or "superseded" (by a new generation).
 	Outcome string `json:"outcome"`
 	// Reason is why the outcome is not the one that was asked for.
@@ -30,6 +32,8 @@ type Report struct {
 	// at most UnguardedNS.
 	Uncontrolled bool  `json:"uncontrolled,omitempty"`
 	UnguardedNS  int64 `json:"unguarded-ns,omitempty"`
+	// Faults are the page faults of rouse itself from the resume until the gate was open, of an adjust.
+	Faults *Faults `json:"faults,omitempty"`
 	// Late are tracked watchers that did not acknowledge in time.
 	Late []Watcher `json:"late,omitempty"`
 	// Warnings are things that went wrong and endanger nothing.
@@ -43,6 +47,12 @@ type Phase struct {
 	DurationNS int64  `json:"duration-ns"`
 	Error      string `json:"error,omitempty"`
 	Detail     any    `json:"detail,omitempty"`
+}
+
+// Faults counts page faults: Major had to wait for a disk.
+type Faults struct {
+	Minor int64 `json:"minor"`
+	Major int64 `json:"major"`
 }
 
 func (r *Report) warn(message string) { r.Warnings = append(r.Warnings, message) }

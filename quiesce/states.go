@@ -34,6 +34,7 @@ const (
 	EventNewGeneration Event = "new generation"
 	EventOpened        Event = "adjusted and opened"
 	EventCleared       Event = "hindrance gone"
+	EventFault         Event = "fault of rouse itself"
 )
 
 // transitions is the whole machine: what is not here cannot happen.
@@ -42,31 +43,37 @@ var transitions = map[State]map[Event]State{
 		EventReady: Running,
 		// A snapshot of a booting guest: whatever it has drawn from the random pool is its twin's too.
 		EventNewGeneration: Adjusting,
+		EventFault:         Held, // in every state: what has a mistake in it must not open the gate
 	},
 	Running: {
 		EventQuiesce:       Quiescing,
 		EventNewGeneration: Adjusting, // uncontrolled
+		EventFault:         Held,
 	},
 	Quiescing: {
 		EventEmptied:       Quiesced,
 		EventFailed:        Thawing,
 		EventRelease:       Thawing,
 		EventNewGeneration: Adjusting,
+		EventFault:         Held,
 	},
 	Quiesced: {
 		EventRelease:       Thawing,
 		EventWatchdog:      Thawing,
 		EventNewGeneration: Adjusting,
+		EventFault:         Held,
 	},
 	Thawing: {
 		EventThawed:        Running,
 		EventFailed:        Held, // it may be frozen or shut: say so, try again when asked
 		EventNewGeneration: Adjusting,
+		EventFault:         Held,
 	},
 	Adjusting: {
 		EventOpened:        Running,
 		EventFailed:        Held,
 		EventNewGeneration: Adjusting, // again, from its first step
+		EventFault:         Held,
 	},
 	Held: {
 		// The late watcher acknowledged or went away, or the host asks for another try: from the first
@@ -74,6 +81,7 @@ var transitions = map[State]map[Event]State{
 		EventCleared:       Adjusting,
 		EventRelease:       Adjusting,
 		EventNewGeneration: Adjusting,
+		EventFault:         Held,
 	},
 }
 

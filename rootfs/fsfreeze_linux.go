@@ -2,11 +2,10 @@ package rootfs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -36,78 +35,84 @@ type Frozen struct {
 	Skipped []Skip   `json:"skipped,omitempty"`
 }
 
-// plan reads what is mounted now, in the mount namespace of the calling thread.
-func (f *Freezer) plan() ([]filesystem, []Skip, error) {
+// each opens what Want names and calls do with it, a file system before the one that it, its loop device's file or its upper
+// layer lies on. Those were mounted before it, so it is the reverse order of first mounts. What is mounted is read in the
+// mount namespace of the calling thread. do takes dir over; an error of it
+// that is no reason to go on ends it.
+func (f *Freezer) each(done *Frozen, do func(dir *os.File) error) error {
 	if len(f.Want) == 0 {
-		return nil, nil, nil
+		return nil
 	}
 	text, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	plan, skipped := planFreeze(parseFilesystems(string(text)), f.Want, f.Keep)
-	return plan, skipped, nil
-}
-
-// Freeze writes everything back and freezes what Want names, each once, and after all that lie on it. On an error all are
-// thawed again. The kernel cannot be interrupted in it: one that is not frozen when ctx ends is thawed as soon as it is.
-func (f *Freezer) Freeze(ctx context.Context) (Frozen, error) {
-	var done Frozen
-	plan, skipped, err := f.plan()
-	if err != nil {
-		return done, err
-	}
-	done.Skipped = skipped
-	for _, s := range plan {
-		dir, err := s.open()
-		if err == nil {
-			err = f.freeze(ctx, dir)
+	all := parseFilesystems(string(text))
+	done.Skipped = planFreeze(all, f.Want, f.Keep)
+	for i := len(all) - 1; i >= 0; i-- {
+		s := all[i]
+		if s.chosen {
+			err = s.with(do)
 		}
 		at := s.targets[0]
 		switch {
-		case err == nil:
+		case s.chosen && err == nil:
 			done.Targets = append(done.Targets, at)
-			continue
-		case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY):
-			done.Skipped = append(done.Skipped, Skip{at, s.kind, "it cannot be frozen"})
-		case errors.Is(err, unix.EBUSY):
-			done.Skipped = append(done.Skipped, Skip{at, s.kind, "somebody else has frozen it"})
-		case errors.Is(err, errCovered):
-			done.Skipped = append(done.Skipped, Skip{at, s.kind, err.Error()})
-		default:
-			return done, errors.Join(fmt.Errorf("freeze %s: %w", at, err), f.Thaw())
+		case s.chosen && s.reason == "":
+			return fmt.Errorf("%s: %w", at, err)
+		case s.reason != "":
+			done.Skipped = append(done.Skipped, Skip{at, s.reason})
 		}
 	}
-	return done, nil
+	return nil
 }
 
-var errCovered = errors.New("other mounts cover it")
-
-// open opens a place of s where nothing else is mounted above.
-func (s filesystem) open() (*os.File, error) {
+// with opens a place of s where nothing else is mounted above, and calls do.
+func (s *filesystem) with(do func(*os.File) error) error {
+	err := error(unix.ENOENT)
+	s.reason = "other mounts cover it"
 	for i := len(s.targets) - 1; i >= 0; i-- {
-		fd, err := unix.Open(s.targets[i], unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-		if err != nil {
+		fd, oerr := unix.Open(s.targets[i], unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if oerr != nil {
 			continue
 		}
+		dir := os.NewFile(uintptr(fd), s.targets[i])
 		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err == nil && s.is(st.Dev) {
-			return os.NewFile(uintptr(fd), s.targets[i]), nil
+		// Subvolumes of btrfs show other numbers than mountinfo; there is no asking.
+		if unix.Fstat(fd, &st) != nil || s.kind != "btrfs" && s.device != deviceName(st.Dev) {
+			dir.Close()
+			continue
 		}
-		unix.Close(fd)
+		switch err = do(dir); err {
+		case unix.EOPNOTSUPP, unix.ENOTTY:
+			s.reason = "it cannot be frozen"
+		case unix.EBUSY:
+			s.reason = "somebody else has frozen it"
+		default:
+			s.reason = ""
+		}
+		return err
 	}
-	return nil, errCovered
+	return err
 }
 
-// is says that dev is s's. Subvolumes of btrfs show other numbers than mountinfo; there is no asking.
-func (s filesystem) is(dev uint64) bool {
-	return s.kind == "btrfs" || s.device == fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+func deviceName(dev uint64) string {
+	return strconv.Itoa(int(unix.Major(dev))) + ":" + strconv.Itoa(int(unix.Minor(dev)))
 }
 
-// freeze takes dir over. The call sleeps in the kernel until all is written, so it has a thread of its own.
+// Freeze writes everything back and freezes what Want names, each once. On an error all are thawed again. The kernel
+// cannot be interrupted in it: one that is not frozen when ctx ends is thawed as soon as it is.
+func (f *Freezer) Freeze(ctx context.Context) (done Frozen, err error) {
+	err = f.each(&done, func(dir *os.File) error { return f.freeze(ctx, dir) })
+	if err != nil {
+		_ = f.Thaw() // what it could not thaw it tries again when it is called next
+	}
+	return done, err
+}
+
 func (f *Freezer) freeze(ctx context.Context, dir *os.File) error {
 	result := make(chan error, 1)
-	go func() { result <- control(dir, fiFreeze, nil) }()
+	go func() { result <- control(dir, fiFreeze, nil) }() // it sleeps in the kernel until all is written
 	select {
 	case err := <-result:
 		if err != nil {
@@ -115,12 +120,12 @@ func (f *Freezer) freeze(ctx context.Context, dir *os.File) error {
 			return err
 		}
 		f.mu.Lock()
-		defer f.mu.Unlock()
 		f.frozen = append(f.frozen, dir)
+		f.mu.Unlock()
 		return nil
 	case <-ctx.Done():
 		go func() {
-			if err := <-result; err == nil {
+			if <-result == nil {
 				_ = control(dir, fiThaw, nil)
 			}
 			dir.Close()
@@ -129,85 +134,66 @@ func (f *Freezer) freeze(ctx context.Context, dir *os.File) error {
 	}
 }
 
-// Thaw thaws what Freeze has frozen, the last first. Called again it does nothing. One that fails is tried again by the
-// next Thaw.
+// Thaw thaws what Freeze has frozen, the last first. Called again it does nothing. What fails is tried again by the next
+// Thaw.
 func (f *Freezer) Thaw() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var left []*os.File
-	var errs []error
 	for i := len(f.frozen) - 1; i >= 0; i-- {
 		dir := f.frozen[i]
 		// EINVAL is one that somebody else has thawed.
 		if err := control(dir, fiThaw, nil); err != nil && err != unix.EINVAL {
-			errs = append(errs, fmt.Errorf("thaw %s: %w", dir.Name(), err))
-			left = append([]*os.File{dir}, left...)
-			continue
+			return fmt.Errorf("thaw %s: %w", dir.Name(), err)
 		}
 		dir.Close()
+		f.frozen = f.frozen[:i]
 	}
-	f.frozen = left
-	return errors.Join(errs...)
+	return nil
 }
 
 // ThawAll thaws every file system that Want names, whoever has frozen it: one may be left frozen by a rouse that was killed,
 // and nobody would ever thaw it.
 func (f *Freezer) ThawAll() error {
-	plan, _, err := f.plan()
-	for _, s := range plan {
-		if dir, oerr := s.open(); oerr == nil {
-			_ = control(dir, fiThaw, nil) // EINVAL: it was not frozen
-			dir.Close()
-		}
-	}
-	return err
+	return f.each(&Frozen{}, func(dir *os.File) error {
+		_ = control(dir, fiThaw, nil) // EINVAL: it was not frozen
+		return dir.Close()
+	})
 }
 
 // Trim tells the devices below what Want names which blocks are free, and returns how many bytes that were. A device
 // that cannot be told is passed over.
-func (f *Freezer) Trim(ctx context.Context) (uint64, error) {
-	plan, _, err := f.plan()
-	var total uint64
-	for _, s := range plan {
-		if ctx.Err() != nil {
-			return total, context.Cause(ctx)
-		}
-		dir, oerr := s.open()
-		if oerr != nil {
-			continue
-		}
+func (f *Freezer) Trim() (total uint64, err error) {
+	err = f.each(&Frozen{}, func(dir *os.File) error {
 		// struct fstrim_range { __u64 start; __u64 len; __u64 minlen; }; len comes back as what was trimmed.
 		area := [3]uint64{0, 1<<64 - 1, 0}
 		if control(dir, fiTrim, unsafe.Pointer(&area)) == nil {
 			total += area[1]
 		}
-		dir.Close()
-	}
+		return dir.Close()
+	})
 	return total, err
 }
 
 func control(dir *os.File, request uintptr, arg unsafe.Pointer) error {
 	for {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), request, uintptr(arg))
-		if errno == unix.EINTR {
-			continue
+		if errno == 0 {
+			return nil
 		}
-		if errno != 0 {
+		if errno != unix.EINTR {
 			return errno
 		}
-		return nil
 	}
 }
 
-// Sync writes all file systems back; one that does not come to its end is left alone with it when ctx ends.
+// Sync writes all file systems back; what does not come to its end is left alone with it when ctx ends.
 func Sync(ctx context.Context) error {
 	done := make(chan struct{})
-	began := time.Now()
 	go func() { unix.Sync(); close(done) }()
 	select {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("sync: not done after %v: %w", time.Since(began).Round(time.Millisecond), context.Cause(ctx))
+		return context.Cause(ctx)
 	}
 }

@@ -135,7 +135,7 @@ func TestFreezeNestedLoopOverlay(t *testing.T) {
 	if isFrozen(t, inner) || isFrozen(t, outer) {
 		t.Error("still frozen")
 	}
-	n, err := f.Trim(t.Context())
+	n, err := f.Trim()
 	t.Logf("trimmed %d bytes, %v", n, err)
 	must(t, err)
 }

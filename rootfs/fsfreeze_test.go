@@ -32,23 +32,27 @@ func TestPlanFreeze(t *testing.T) {
 		skipped    []string
 	}{
 		"nothing":      {},
-		"all":          {[]string{"all"}, nil, "0:43 7:0 254:16 254:0", []string{"/lower: an overlay whose", "/ro: read-only"}},
-		"all but logs": {[]string{"all"}, []string{"/var/log"}, "0:43 7:0 254:16", []string{"/lower: an overlay", "/ro: read-only", "/: rouse writes to /var/log"}},
+		"all":          {[]string{"all"}, nil, "254:0 254:16 7:0 0:43", []string{"/lower: an overlay whose", "/ro: read-only"}},
+		"all but logs": {[]string{"all"}, []string{"/var/log"}, "254:16 7:0 0:43", []string{"/: rouse writes to /var/log", "/lower: an overlay", "/ro: read-only"}},
 		"named":        {[]string{"/data"}, nil, "254:16", nil},
 		"twice":        {[]string{"/data", "/srv/with blank", "/merged"}, nil, "254:16", nil},
-		"any order":    {[]string{"/", "/data", "/data/image"}, nil, "7:0 254:16 254:0", nil},
-		"in memory":    {[]string{"/run", "/memory", "/proc"}, nil, "", []string{"/run: its data is not", "/memory: its data is not", "/proc: its data is not"}},
-		"elsewhere":    {[]string{"/fuse", "/cd"}, nil, "", []string{"/fuse: its data", "/cd: its data"}},
+		"any order":    {[]string{"/", "/data", "/data/image"}, nil, "254:0 254:16 7:0", nil},
+		"in memory":    {[]string{"/run", "/memory", "/proc"}, nil, "", []string{"/proc: its data is not", "/run: its data is not", "/memory: its data is not"}},
+		"elsewhere":    {[]string{"/fuse", "/cd"}, nil, "", []string{"/cd: its data", "/fuse: its data"}},
 		"no mount":     {[]string{"/data/sub", "data"}, nil, "", []string{"/data/sub: not a mount point", "data: not a mount point"}},
 		"keep nested":  {[]string{"/data/image", "/data"}, []string{"/data/image/log"}, "254:16", []string{"/data/image: rouse writes"}},
 	}
-	all := parseFilesystems(freezeMounts)
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			plan, skipped := planFreeze(all, tt.want, tt.keep)
+			all := parseFilesystems(freezeMounts)
+			skipped := planFreeze(all, tt.want, tt.keep)
 			var got []string
-			for _, s := range plan {
-				got = append(got, s.device)
+			for _, s := range all {
+				if s.chosen {
+					got = append(got, s.device)
+				} else if s.reason != "" {
+					skipped = append(skipped, Skip{s.targets[0], s.reason})
+				}
 			}
 			if g := strings.Join(got, " "); g != tt.plan {
 				t.Errorf("plan %s, want %s", g, tt.plan)
@@ -69,16 +73,19 @@ func FuzzPlanFreeze(f *testing.F) {
 	f.Add(freezeMounts, "/data", "/var/log")
 	f.Fuzz(func(t *testing.T, text, want, keep string) {
 		all := parseFilesystems(text)
-		plan, _ := planFreeze(all, []string{"all", want}, []string{keep})
+		planFreeze(all, []string{"all", want}, []string{keep})
 		seen := map[string]bool{}
-		for _, s := range plan {
+		for _, s := range all {
+			if !s.chosen {
+				continue
+			}
 			if seen[s.device] || len(s.targets) == 0 || s.kind == "overlay" || slices.Contains(volatile, s.kind) {
 				t.Errorf("planned %+v", s)
 			}
 			seen[s.device] = true
 		}
-		if i := holder(all, keep); i >= 0 && seen[all[i].device] {
-			t.Errorf("%s, which holds %s, is planned", all[i].targets, keep)
+		if h := holder(all, keep); h != nil && seen[h.device] {
+			t.Errorf("%s, which holds %s, is planned", h.targets, keep)
 		}
 	})
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package quiesce
+
+const standardDepth = 6
