@@ -35,6 +35,7 @@ type pushCommand struct {
 // Run pushes; parts that the registry has are not sent.
 func (p *pushCommand) Run(s *session) error {
 	defer s.ui.close()
+	s.ui.step("push", "compress", 11)
 	digest, err := oci.Push(s.ctx, p.Snapshot, p.Reference, p.options(s, "push"))
 	if err != nil {
 		return err

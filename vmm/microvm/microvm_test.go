@@ -142,6 +142,19 @@ func TestFirecrackerConfig(t *testing.T) {
 	if err := s.check("FullVmConfiguration", v); err != nil {
 		t.Errorf("%v\n%s", err, b.String())
 	}
+	// The manual's example is held to the same.
+	text, err := os.ReadFile("../../docs/fleet.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(text), "```json\n")
+	example, _, _ = strings.Cut(example, "```")
+	if err := json.Unmarshal([]byte(example), &v); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.check("FullVmConfiguration", v); err != nil {
+		t.Errorf("docs/fleet.md: %v", err)
+	}
 	for name, change := range map[string]func(*Machine){
 		"no kernel":   func(m *Machine) { m.Kernel = "" },
 		"bzImage":     func(m *Machine) { m.Kernel = os.Args[0] + "x" },
