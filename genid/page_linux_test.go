@@ -10,7 +10,7 @@ import (
 )
 
 // memory is a file that stands for /dev/mem.
-func memory(t *testing.T, id ID, at int64) (*os.File, acpi.Device) {
+func memory(t testing.TB, id ID, at int64) (*os.File, acpi.Device) {
 	t.Helper()
 	f, err := os.OpenFile(filepath.Join(t.TempDir(), "mem"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
