@@ -21,7 +21,7 @@ type buildCommand struct {
 	Output       string   `short:"o" required:"" help:"Folder to write: kernel, initrd, command line and, for a disk, the root."`
 	Kernel       string   `required:"" type:"existingfile" help:"Kernel of the guest, a bzImage such as /boot/vmlinuz-VERSION."`
 	Modules      string   `type:"existingdir" help:"Folder that holds lib/modules/VERSION of that kernel; \"/\" for an installed one."`
-	Release      string   `help:"Which of several kernel releases below --modules."`
+	Release      string   `help:"Which of several kernel releases below --modules; the kernel's own if empty."`
 	File         []string `short:"f" sep:"none" placeholder:"HOST:GUEST[:MODE]" help:"Add a file to the image; MODE is octal."`
 	Root         string   `type:"existingdir" help:"Folder to put into the image whole, above INPUT."`
 	Cmdline      string   `default:"quiet" help:"Kernel command line; rouse.KEY=VALUE settings go above the configuration."`
@@ -55,7 +55,7 @@ Examples:
 
   rouse build ./server -o image --kernel vmlinuz --modules modules
   rouse build app.tar -c rouse.toml -o image --kernel vmlinuz --modules modules --format squashfs
-  rouse build registry.example/team/app:1 -o image --kernel /boot/vmlinuz-VERSION --modules / --release VERSION
+  rouse build registry.example/team/app:1 -o image --kernel /boot/vmlinuz-VERSION --modules /
 
 The whole manual is docs/images.md.`
 }
@@ -76,6 +76,9 @@ func (b *buildCommand) Run(s *session) error {
 		return p.locate(err)
 	}
 	defer img.Close()
+	if err := b.checkRelease(img.Release); err != nil {
+		return err
+	}
 	s.ui.step("build", "write "+b.Output, steps)
 	m, err := b.write(s.ctx, p, img)
 	if err != nil {
@@ -144,7 +147,7 @@ func (b *buildCommand) plan(ctx context.Context) (*plan, error) {
 			return nil, err
 		}
 	}
-	p.spec = image.Spec{ModulesDir: b.Modules, Release: b.Release, Optional: config.GuestModules(), Dir: b.Root,
+	p.spec = image.Spec{ModulesDir: b.Modules, Release: b.release(), Optional: config.GuestModules(), Dir: b.Root,
 		KeepIdentity: b.KeepIdentity, Choose: p.choose}
 	if p.spec.Epoch, err = epoch(); err != nil {
 		return nil, err

@@ -29,7 +29,8 @@ const (
 	ownFile    = configDir + "/00-image.toml" // the image's /etc/rouse.toml, where its place is taken
 	buildFile  = configDir + "/99-build.toml" // the file of --config
 	envFile    = configDir + "/99-env.toml"
-	ofTheImage = "the image's own configuration"
+	ofTheImage = "the image's own configuration" // in errors
+	ofProgram  = "the program's own configuration"
 )
 
 // placed is a source and where it goes in the image; "" where it is there already.
@@ -77,7 +78,7 @@ func (p *plan) place(s *said, own []config.Source) []placed {
 	var list []placed
 	lowest := config.Path
 	if s != nil && s.text != nil {
-		list = append(list, placed{config.Source{Name: ofTheImage, Text: s.text}, lowest})
+		list = append(list, placed{config.Source{Name: p.selfName(), Text: s.text}, lowest})
 		lowest = ownFile
 	}
 	for _, o := range own {
@@ -98,6 +99,13 @@ func (p *plan) place(s *said, own []config.Source) []placed {
 		list = append(list, placed{config.Source{Name: "the environment put together", Text: s.env}, envFile})
 	}
 	return list
+}
+
+func (p *plan) selfName() string {
+	if p.container == nil {
+		return ofProgram
+	}
+	return ofTheImage
 }
 
 // load checks everything together, as the guest will see it.

@@ -299,6 +299,7 @@ func TestBuildRefusesContainers(t *testing.T) {
 		"typo":         {"sever", "no such file or folder; an image of a registry is docker://sever"},
 		"size":         {"x --max-size 5X", "--max-size 5X: want a size"},
 		"free":         {"x --free 0", "--free 0: want a size"},
+		"dynamic":      {"bin:" + put(t, filepath.Join(t.TempDir(), "script"), "#!/bin/sh\n", 0o755), "the program's own configuration:4: service[0].exec: /usr/bin/script: its interpreter /bin/sh"},
 		"two folders":  {"/tmp --root /tmp", "two folders"},
 		"other system": {"oci:" + container(t, web) + " --platform linux/arm64", "it is for linux/amd64, and the guest is linux/arm64"},
 	} {
@@ -353,8 +354,8 @@ func TestBuildIsReproducible(t *testing.T) {
 					t.Errorf("%s: %d bytes, %+v", name, len(before[name]), sum)
 				}
 			}
-			if _, disk := before[disksFile]; disk != strings.Contains(m.Cmdline, "root=") {
-				t.Errorf("command line %q, disks %q", m.Cmdline, before[disksFile])
+			if _, disk := before[vmm.DisksFile]; disk != strings.Contains(m.Cmdline, "root=") {
+				t.Errorf("command line %q, disks %q", m.Cmdline, before[vmm.DisksFile])
 			}
 		})
 	}
@@ -363,15 +364,56 @@ func TestBuildIsReproducible(t *testing.T) {
 // A disk that another build has left is not attached to this one.
 func TestBuildReplaces(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "image")
-	put(t, filepath.Join(out, disksFile), "[]", 0o644)
+	put(t, filepath.Join(out, vmm.DisksFile), "[]", 0o644)
 	put(t, filepath.Join(out, "root.ext4"), "old", 0o644)
 	kernel := put(t, filepath.Join(t.TempDir(), "vmlinuz"), "kernel", 0o644)
 	must(t, run([]string{"build", static(t), "-o", out, "--kernel", kernel, "--init", static(t)}, io.Discard, io.Discard))
-	for _, name := range []string{disksFile, "root.ext4"} {
+	for _, name := range []string{vmm.DisksFile, "root.ext4"} {
 		if _, err := os.Stat(filepath.Join(out, name)); err == nil {
 			t.Errorf("%s is still there", name)
 		}
 	}
+}
+
+// bzImage is the head of a kernel that says its release.
+func bzImage(release string) string {
+	head := make([]byte, 0x300)
+	copy(head[0x202:], "HdrS")
+	binary.LittleEndian.PutUint16(head[0x20e:], 0x80)
+	copy(head[0x280:], release+" (builder) #1 SMP\x00")
+	return string(head)
+}
+
+// The kernel's own modules are taken of several, and another's are refused.
+func TestKernelRelease(t *testing.T) {
+	modules := t.TempDir()
+	for _, release := range []string{"6.1.0-x", "6.12.9-y"} {
+		for _, name := range []string{"modules.dep", "modules.builtin"} {
+			put(t, filepath.Join(modules, "lib/modules", release, name), "", 0o644)
+		}
+	}
+	out := filepath.Join(t.TempDir(), "image")
+	for release, want := range map[string]string{"6.12.9-y": "", "6.6.0-z": "holds 2 matching releases", "../../x": "holds 2 matching releases"} {
+		kernel := put(t, filepath.Join(t.TempDir(), "vmlinuz"), bzImage(release), 0o644)
+		err := run([]string{"build", static(t), "-o", out, "--kernel", kernel, "--init", static(t), "--modules", modules}, io.Discard, io.Discard)
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", release, err, want)
+		}
+	}
+	kernel := put(t, filepath.Join(t.TempDir(), "vmlinuz"), bzImage("6.12.9-y"), 0o644)
+	err := run([]string{"build", static(t), "-o", out, "--kernel", kernel, "--init", static(t), "--modules", modules, "--release", "6.1.0-x"}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "is kernel 6.12.9-y, and the modules are for 6.1.0-x") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func FuzzKernelRelease(f *testing.F) {
+	f.Add([]byte(bzImage("6.1")))
+	f.Fuzz(func(t *testing.T, head []byte) {
+		if r := releaseOf(head); strings.ContainsAny(r, " \x00") {
+			t.Errorf("release %q", r)
+		}
+	})
 }
 
 func TestShellQuote(t *testing.T) {

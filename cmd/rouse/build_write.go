@@ -20,7 +20,6 @@ import (
 
 // Files of an image folder beside those of package vmm.
 const (
-	disksFile = "disks.json" // what vmm.Bake attaches
 	imageFile = "image.json"
 	rootFile  = "root" // with the format behind a dot
 )
@@ -52,13 +51,6 @@ type fileSum struct {
 	SHA256 string `json:"sha256"`
 }
 
-// diskEntry is an element of disks.json, as vmm.Disk.
-type diskEntry struct {
-	Path     string `json:"path"`
-	Format   string `json:"format"`
-	ReadOnly bool   `json:"read-only,omitempty"`
-}
-
 func (b *buildCommand) disk() bool { return b.Format == "ext4" || b.Format == "squashfs" }
 
 // write makes the folder. What another format left there goes first: a bake would attach it.
@@ -66,7 +58,7 @@ func (b *buildCommand) write(ctx context.Context, p *plan, img *image.Image) (*m
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return nil, err
 	}
-	for _, old := range []string{disksFile, imageFile, rootFile + ".ext4", rootFile + ".squashfs"} {
+	for _, old := range []string{vmm.DisksFile, imageFile, rootFile + ".ext4", rootFile + ".squashfs"} {
 		if err := os.Remove(filepath.Join(b.Output, old)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
@@ -156,7 +148,7 @@ func (b *buildCommand) writeFiles(ctx context.Context, p *plan, img *image.Image
 
 // early is the initrd that finds the disk, mounts it and goes on there. Kernels of distributions have the drivers as modules.
 func (b *buildCommand) early(p *plan) image.Spec {
-	s := image.Spec{Init: p.spec.Init, ModulesDir: b.Modules, Release: b.Release, Optional: config.GuestModules(), Epoch: p.spec.Epoch}
+	s := image.Spec{Init: p.spec.Init, ModulesDir: b.Modules, Release: p.spec.Release, Optional: config.GuestModules(), Epoch: p.spec.Epoch}
 	s.Modules = []string{"virtio_blk", b.Format}
 	if b.Format == "squashfs" {
 		s.Modules = append(s.Modules, "overlay")
@@ -182,11 +174,11 @@ func (b *buildCommand) writeDisk(ctx context.Context, p *plan, img *image.Image,
 		return err
 	}
 	m.Files[name] = c.sum()
-	text, err := json.Marshal([]diskEntry{{Path: name, Format: "raw", ReadOnly: b.Format == "squashfs"}})
+	text, err := json.Marshal([]vmm.Disk{{Path: name, Format: "raw", ReadOnly: b.Format == "squashfs"}})
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(b.Output, disksFile), func(w io.Writer) error { _, err := w.Write(append(text, '\n')); return err })
+	return replaceFile(filepath.Join(b.Output, vmm.DisksFile), func(w io.Writer) error { _, err := w.Write(append(text, '\n')); return err })
 }
 
 // baseMemory is what kernel, rouse and a small service take, in MiB.

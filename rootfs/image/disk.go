@@ -71,7 +71,9 @@ func (i *Image) squashfs(ctx context.Context, file string, _ Disk) error {
 	epoch := strconv.FormatInt(i.epoch, 10)
 	root := i.tree.entries["/"]
 	// gzip is what every kernel with squashfs can read.
-	c := exec.CommandContext(ctx, "sqfstar", "-quiet", "-no-progress", "-exit-on-error", "-reproducible", "-comp", "gzip", "-mkfs-time", epoch, "-root-time", epoch,
+	c := exec.CommandContext(ctx, "sqfstar", "-quiet", "-no-progress", "-exit-on-error", "-reproducible", "-comp", "gzip", "-mkfs-time", epoch,
+		// Not -root-time: sqfstar 4.5.1 takes it and gives the root the time of day.
+		"-all-time", epoch,
 		"-root-mode", strconv.FormatUint(uint64(root.mode&0o7777), 8), "-root-uid", fmt.Sprint(root.uid), "-root-gid", fmt.Sprint(root.gid), file)
 	r, w, err := os.Pipe()
 	if err != nil {
