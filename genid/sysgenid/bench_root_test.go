@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -19,8 +20,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-//go:embed testdata/fanout.c
-var fanoutC []byte
+var (
+	//go:embed testdata/fanout.c
+	fanoutC []byte
+	//go:embed testdata/bench.c
+	benchC []byte
+)
 
 func benchModes(b *testing.B, f func(b *testing.B, d *device)) {
 	for _, mode := range []Mode{ModePassthrough, ModePageCache} {
@@ -222,6 +227,44 @@ func BenchmarkMappedLoad(b *testing.B) {
 		for b.Loop() {
 			sink = load(mem)
 		}
+	})
+}
+
+// BenchmarkC is what the calls cost a C client, and how long a poll takes to wake.
+func BenchmarkC(b *testing.B) {
+	program := compile(b, "bench", benchC)
+	benchModes(b, func(b *testing.B, d *device) {
+		all := map[string][]float64{}
+		for b.Loop() {
+			out, err := exec.Command(program, d.path, "500").CombinedOutput()
+			if err != nil {
+				b.Fatalf("%v\n%s", err, out)
+			}
+			for line := range strings.Lines(string(out)) {
+				name, ns, _ := strings.Cut(strings.TrimSpace(line), " ")
+				all[name] = append(all[name], number(b, ns))
+			}
+		}
+		for name, list := range all {
+			b.ReportMetric(median(list), name+"-ns")
+		}
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
+// BenchmarkPollWake is from just before a bump until a poll in another process has returned, read the mapped page
+// and acknowledged.
+func BenchmarkPollWake(b *testing.B) {
+	program := compile(b, "fanout", fanoutC)
+	benchModes(b, func(b *testing.B, d *device) {
+		crowd := gather(b, program, "poll", d.path, 1)
+		var list costs
+		for b.Loop() {
+			list = append(list, d.fanRound(b, crowd))
+		}
+		b.ReportMetric(list.wall(), "median-ns")
+		b.ReportMetric(list.cpu(), "cpu-ns")
+		b.ReportMetric(0, "ns/op")
 	})
 }
 
