@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"rouse/internal/guard"
 	"rouse/internal/json"
 )
 
@@ -148,7 +149,7 @@ func (s *Server) bounded(ctx context.Context, limit time.Duration, f func(contex
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	done := make(chan result, 1)
-	go func() {
+	go guard.Do(func() {
 		defer func() { <-s.running }()
 		defer cancel()
 		var r result
@@ -160,7 +161,7 @@ func (s *Server) bounded(ctx context.Context, limit time.Duration, f func(contex
 			done <- r
 		}()
 		r.v, r.err = f(ctx)
-	}()
+	})
 	select {
 	case r := <-done:
 		return r.v, r.err

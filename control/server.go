@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rouse/internal/guard"
 	"rouse/internal/json"
 )
 
@@ -166,7 +167,7 @@ func (t *stream) sync(req request) {
 func (t *stream) startWorker(ctx context.Context) chan<- request {
 	requests := make(chan request, maxWaiting)
 	epoch := t.epoch.Load()
-	go func() {
+	go guard.Do(func() {
 		for req := range requests {
 			if t.epoch.Load() != epoch {
 				return
@@ -180,7 +181,7 @@ func (t *stream) startWorker(ctx context.Context) chan<- request {
 				t.write(epoch, encodeResponse(response{Return: ret, ID: req.ID}, false))
 			}
 		}
-	}()
+	})
 	return requests
 }
 

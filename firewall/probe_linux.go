@@ -6,13 +6,15 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // inThrowaway runs f in a network namespace of its own, which ends with the
 // thread it ran on. Links, tables and rules that f leaves end with it.
 func inThrowaway(f func() error) error {
 	done := make(chan error, 1)
-	go func() {
+	go guard.Do(func() {
 		// Never unlocked: the thread is not fit for other goroutines, so it
 		// ends with this one.
 		runtime.LockOSThread()
@@ -21,7 +23,7 @@ func inThrowaway(f func() error) error {
 			return
 		}
 		done <- f()
-	}()
+	})
 	return <-done
 }
 
@@ -91,6 +93,6 @@ func tryNft(caps capabilities, allow []Allow) ([]variant, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { go n.Close() }()
+	defer func() { go guard.Do(func() { n.Close() }) }()
 	return n.variants, try(n, Shut, Hold)
 }

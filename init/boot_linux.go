@@ -20,6 +20,7 @@ import (
 	"rouse/firewall"
 	"rouse/genid"
 	"rouse/genid/sysgenid"
+	"rouse/internal/guard"
 	"rouse/quiesce"
 	"rouse/quiesce/sockdiag"
 	"rouse/rootfs"
@@ -59,6 +60,7 @@ func bootGuest() {
 	// come this far.
 	_ = rootfs.OpenConsole()
 	g := &guest{log: newLogger(os.Stdout), end: make(chan string, 1)}
+	guard.OnPanic = g.panicked
 	defer func() {
 		if p := recover(); p != nil {
 			g.log.warn("panic: %v\r\n%s", p, debug.Stack())
@@ -365,20 +367,20 @@ func (g *guest) mechanism() string {
 
 // serve starts services, flow and control channel, and returns how the machine is to end.
 func (g *guest) serve(ctx context.Context) (mode string, err error) {
-	go func() {
+	go guard.Do(func() {
 		if err := g.reaper.Run(ctx); err != nil && ctx.Err() == nil {
 			g.problem("reaper: %v", err)
 		}
-	}()
+	})
 	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.sources.Prompt(), g.log.printf))
 	signals := g.signals()
-	go g.startServices(ctx)
+	go guard.Do(func() { g.startServices(ctx) })
 	runtime.Gosched() // the first service is the first to run
 	if err := g.guard(); err != nil {
 		return "", err
 	}
-	go g.flow.Run(ctx)
-	go g.guardGate(ctx)
+	go guard.Do(func() { g.flow.Run(ctx) })
+	go guard.Do(func() { g.guardGate(ctx) })
 	g.listen(ctx)
 	select {
 	case mode = <-g.end:
@@ -436,11 +438,11 @@ func (g *guest) listen(ctx context.Context) {
 	server := control.NewServer(hostView{g}, control.ServerOptions{Version: version, Log: g.log.printf,
 		QuiesceTimeout: quiesceBudget(g.cfg)})
 	serve := func(name string, f func() error) {
-		go func() {
+		go guard.Do(func() {
 			if err := f(); err != nil && ctx.Err() == nil {
 				g.problem("control by %s: %v", name, err)
 			}
-		}()
+		})
 	}
 	c := g.cfg.Control
 	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil {

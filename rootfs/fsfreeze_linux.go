@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // ioctl numbers of linux/include/uapi/linux/fs.h (v6.12): _IOWR('X', 119, int), _IOWR('X', 120, int) and
@@ -112,7 +114,7 @@ func (f *Freezer) Freeze(ctx context.Context) (done Frozen, err error) {
 
 func (f *Freezer) freeze(ctx context.Context, dir *os.File) error {
 	result := make(chan error, 1)
-	go func() { result <- control(dir, fiFreeze, nil) }() // it sleeps in the kernel until all is written
+	go guard.Do(func() { result <- control(dir, fiFreeze, nil) }) // it sleeps in the kernel until all is written
 	select {
 	case err := <-result:
 		if err != nil {
@@ -124,12 +126,12 @@ func (f *Freezer) freeze(ctx context.Context, dir *os.File) error {
 		f.mu.Unlock()
 		return nil
 	case <-ctx.Done():
-		go func() {
+		go guard.Do(func() {
 			if <-result == nil {
 				_ = control(dir, fiThaw, nil)
 			}
 			dir.Close()
-		}()
+		})
 		return context.Cause(ctx)
 	}
 }
@@ -189,7 +191,7 @@ func control(dir *os.File, request uintptr, arg unsafe.Pointer) error {
 // Sync writes all file systems back; what does not come to its end is left alone with it when ctx ends.
 func Sync(ctx context.Context) error {
 	done := make(chan struct{})
-	go func() { unix.Sync(); close(done) }()
+	go guard.Do(func() { unix.Sync(); close(done) })
 	select {
 	case <-done:
 		return nil

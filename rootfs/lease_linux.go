@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/guard"
 	"rouse/rootfs/rtnl"
 )
 
@@ -84,7 +85,7 @@ func (s *Leases) Start(ctx context.Context, interfaces []Interface) error {
 		}
 	}
 	for _, k := range s.keepers {
-		go s.run(ctx, k)
+		go guard.Do(func() { s.run(ctx, k) })
 	}
 	return nil
 }

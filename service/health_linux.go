@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"fmt"
+
+	"rouse/internal/guard"
 )
 
 // checkHealth probes a ready service until the attempt is over. After Retries failures in a row the service counts as
@@ -48,12 +50,12 @@ func (u *unit) healthy(state string) { u.change(func(s *Status) { s.Health = sta
 // context ends when the attempt is over.
 func (a *attempt) context() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
+	go guard.Do(func() {
 		select {
 		case <-a.gone:
 			cancel()
 		case <-ctx.Done():
 		}
-	}()
+	})
 	return ctx, cancel
 }

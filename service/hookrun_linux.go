@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"rouse/internal/guard"
 )
 
 // How each kind of hook is called. All return the output, a status as HookResult.ExitCode has it, and why it failed.
@@ -51,7 +53,7 @@ func (u *unit) runHook(ctx context.Context, when string, h Hook) ([]byte, int, e
 		return nil, -1, err
 	}
 	output := make(chan []byte, 1)
-	go func() { output <- readTail(r, hookOutput) }()
+	go guard.Do(func() { output <- readTail(r, hookOutput) })
 	err = u.awaitHook(ctx, p)
 	return u.hookEnd(p, r, output, err)
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"rouse/internal/guard"
 )
 
 const (
@@ -34,7 +36,7 @@ func newJournal(limit int) (*journal, error) {
 		return nil, about("log pipe", "", err)
 	}
 	j := &journal{r: r, w: w, ring: newRing(limit), done: make(chan struct{})}
-	go j.read()
+	go guard.Do(j.read)
 	return j, nil
 }
 
@@ -46,10 +48,10 @@ func (j *journal) close() {
 	<-j.done
 	j.ring.close()
 	written := make(chan struct{})
-	go func() {
+	go guard.Do(func() {
 		j.followers.Wait()
 		close(written)
-	}()
+	})
 	awaitClosed(catchUpTimeout, written)
 }
 

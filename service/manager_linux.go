@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"rouse/internal/guard"
 )
 
 // Options are what a Manager needs from outside.
@@ -215,7 +217,7 @@ func (m *Manager) Start(ctx context.Context) error {
 		results[u.spec.Name] = &result{done: make(chan struct{})}
 	}
 	for _, u := range m.units {
-		go func() {
+		go guard.Do(func() {
 			r := results[u.spec.Name]
 			defer close(r.done)
 			for _, dep := range u.spec.After {
@@ -228,7 +230,7 @@ func (m *Manager) Start(ctx context.Context) error {
 			if err := u.start(ctx, byPlan); err != nil {
 				r.err = about("service", u.spec.Name, err)
 			}
-		}()
+		})
 	}
 	var errs []error
 	for _, u := range m.units {
@@ -262,7 +264,7 @@ func (m *Manager) Stop(ctx context.Context) error {
 	}
 	errs := make([]error, len(m.units))
 	for i, u := range m.units {
-		go func() {
+		go guard.Do(func() {
 			defer close(stopped[u.spec.Name])
 			for _, other := range m.units[i+1:] {
 				if contains(other.spec.After, u.spec.Name) {
@@ -272,7 +274,7 @@ func (m *Manager) Stop(ctx context.Context) error {
 			if err := u.stop(ctx); err != nil {
 				errs[i] = about("service", u.spec.Name, err)
 			}
-		}()
+		})
 	}
 	for _, u := range m.units {
 		<-stopped[u.spec.Name]

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // notifier is the socket at which one service may speak sd_notify. Each service has its own, in
@@ -110,11 +112,11 @@ func (n *notifier) mark() <-chan struct{} {
 	n.mu.Lock()
 	n.marks = append(n.marks, ch)
 	n.mu.Unlock()
-	go func() { // a full queue (net.unix.max_dgram_qlen) makes sendto wait
+	go guard.Do(func() { // a full queue (net.unix.max_dgram_qlen) makes sendto wait
 		if err := sendTo(n.path, ""); err != nil {
 			n.reached()
 		}
-	}()
+	})
 	return ch
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // Pauses between two probes: short at first, since most services are ready within milliseconds.
@@ -177,10 +179,10 @@ func (u *unit) looker(r Ready) func(context.Context) bool {
 // is ready; what comes before is its own affair.
 func (u *unit) awaitLine(a *attempt) {
 	defer a.readyPipe.Close()
-	go func() {
+	go guard.Do(func() {
 		<-a.gone
 		_ = a.readyPipe.SetReadDeadline(time.Unix(1, 0))
-	}()
+	})
 	buf := make([]byte, 64)
 	for {
 		n, err := a.readyPipe.Read(buf)
@@ -231,7 +233,7 @@ func (r *Reaper) adopt(pid int) (*Process, error) {
 	p := &Process{reaper: r, pid: pid, done: make(chan struct{})}
 	r.children[pid] = p
 	p.pidfd = os.NewFile(uintptr(fd), "pidfd")
-	go r.watchAdopted(p)
+	go guard.Do(func() { r.watchAdopted(p) })
 	return p, nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // unit is one service: what it is, and what lasts over its restarts.
@@ -127,11 +129,11 @@ func (u *unit) prepare() error {
 	}
 	if output := u.m.o.Output; output != nil {
 		u.journal.followers.Add(1)
-		go u.journal.follow(func(line []byte) { output(name, line) })
+		go guard.Do(func() { u.journal.follow(func(line []byte) { output(name, line) }) })
 	}
 	if u.spec.LogFile.Path != "" {
 		u.journal.followers.Add(1)
-		go u.follow()
+		go guard.Do(u.follow)
 	}
 	// As its owner the service may open /dev/stdout anew, which many images log to.
 	if err := u.journal.w.Chown(int(u.who.uid), int(u.who.gid)); err != nil {
@@ -146,7 +148,7 @@ func (u *unit) prepare() error {
 	if u.notify, err = listenNotify(filepath.Join(u.m.o.RunDir, "notify", name), u.who); err != nil {
 		return err
 	}
-	go u.notify.serve(u.deliver)
+	go guard.Do(func() { u.notify.serve(u.deliver) })
 	return nil
 }
 
@@ -177,7 +179,7 @@ func (u *unit) start(ctx context.Context, c cause) error {
 		r = newRun()
 		r.cause = c
 		u.run = r
-		go u.supervise(r)
+		go guard.Do(func() { u.supervise(r) })
 	}
 	u.mu.Unlock()
 	select {

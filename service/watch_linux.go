@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // watcher follows one attempt from its start to its end.
@@ -34,9 +36,9 @@ func (u *unit) watch(r *run, a *attempt) ending {
 	case u.spec.Ready.Kind == "":
 		w.becomeReady()
 	case u.spec.Ready.Kind == "fd":
-		go u.awaitLine(a)
+		go guard.Do(func() { u.awaitLine(a) })
 	case look != nil:
-		go u.probe(a, look)
+		go guard.Do(func() { u.probe(a, look) })
 	}
 	return w.loop()
 }
@@ -122,7 +124,7 @@ func (w *watcher) becomeReady() {
 		close(w.r.ready)
 	}
 	if w.u.spec.Health.Check.Kind != "" {
-		go w.u.checkHealth(w.a)
+		go guard.Do(func() { w.u.checkHealth(w.a) })
 	}
 }
 

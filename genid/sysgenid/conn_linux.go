@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // ioctls of /dev/fuse: FUSE_DEV_IOC_BACKING_OPEN, _IOW(229, 1, struct
@@ -334,7 +336,8 @@ func (c *conn) ioctl(r request) error {
 	case WaitWatchers:
 		c.server.core.waitWatchers(r.Unique, in.Handle, r.PID, in.Arg)
 	case TriggerGenUpdate:
-		go c.trigger(r.Unique, r.PID, uint32(in.Arg))
+		unique, pid, arg := r.Unique, r.PID, uint32(in.Arg) // r's buffer is read into again
+		go guard.Do(func() { c.trigger(unique, pid, arg) })
 	default:
 		c.answer(r.Unique, syscall.EINVAL, nil)
 	}

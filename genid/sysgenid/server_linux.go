@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // Options of Serve. The zero value is right for PID 1.
@@ -156,7 +158,7 @@ func (s *Server) try(mode Mode) error {
 		return errors.Join(err, s.closeMemory())
 	}
 	s.mode, s.conn = c.mode, c
-	go s.run(c, end)
+	go guard.Do(func() { s.run(c, end) })
 	return nil
 }
 
@@ -194,7 +196,7 @@ func (s *Server) connect(mode Mode) (*conn, <-chan error, error) {
 	c.page = page
 	s.core.restart(c)
 	end := make(chan error, 1)
-	go func() { end <- c.serve(c.dispatch) }()
+	go guard.Do(func() { end <- c.serve(c.dispatch) })
 	err = s.verify(c, mode)
 	if err == nil {
 		return c, end, nil
@@ -272,7 +274,7 @@ func (s *Server) verify(c *conn, mode Mode) error {
 	}
 	result := make(chan error, 1)
 	sealed := mode == ModePassthrough && !s.shelved
-	go func() { result <- look(s.path, sealed, s.core.counter.Load) }()
+	go guard.Do(func() { result <- look(s.path, sealed, s.core.counter.Load) })
 	select {
 	case err := <-result:
 		return err

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // shelf is a second FUSE connection, whose one file holds the page for
@@ -39,10 +41,10 @@ func newShelf(s *Server) (*shelf, error) {
 	}
 	defer unix.Close(root)
 	h := &shelf{link: l, server: s, ended: make(chan struct{})}
-	go func() {
+	go guard.Do(func() {
 		defer close(h.ended)
 		_ = h.serve(h.dispatch)
-	}()
+	})
 	fd, err := unix.Open(s.options.Proc+"/self/fd/"+strconv.Itoa(root), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		_ = h.file.Close()

@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // refresh opens the network namespaces that have appeared and closes those that nobody is in any more: our sockets
@@ -134,7 +136,7 @@ func (ins *Inspector) enter(inode uint64, path string) (ns *namespace, err error
 // ends with its goroutine.
 func within(handle int, f func() error) error {
 	result := make(chan error)
-	go func() {
+	go guard.Do(func() {
 		runtime.LockOSThread()
 		home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -153,7 +155,7 @@ func within(handle int, f func() error) error {
 			runtime.UnlockOSThread()
 		}
 		result <- err
-	}()
+	})
 	return <-result
 }
 

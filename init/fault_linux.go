@@ -1,0 +1,22 @@
+package main
+
+import (
+	"fmt"
+
+	"rouse/firewall"
+)
+
+// panicked is what becomes of a panic in any goroutine but the first, whose end is the machine's: nobody knows what is still
+// right, so the gate is shut until the host decides. The goroutine's work is not done any more.
+func (g *guest) panicked(reason any, stack []byte) {
+	message := fmt.Sprintf("panic: %v", reason)
+	g.problem("%s", message)
+	g.log.warn("%s\r\n%s", message, stack)
+	// At once, and whatever the flow is at; it follows.
+	if g.gate != nil {
+		_ = g.gate.Set(firewall.Shut)
+	}
+	if g.flow != nil {
+		g.flow.Fail(message)
+	}
+}
