@@ -88,6 +88,7 @@ func TestAborted(t *testing.T) {
 			t.Errorf("blocked reader: %s", got)
 		}
 		log := d.awaitLog("serving " + d.path + " again")
+		withinASecond(t, d, log)
 		if !strings.Contains(log, "tracked watchers lost: ") || strings.Contains(log, "lost: none") {
 			t.Errorf("the lost watcher was not named: %s", log)
 		}
@@ -100,6 +101,17 @@ func TestAborted(t *testing.T) {
 		}
 		goesOn(t, d, c)
 	})
+}
+
+// withinASecond counts the attempts to serve again that failed: what is waited between them doubles from 10 ms, so
+// that six are 0.63 s.
+func withinASecond(t *testing.T, d *device, log string) {
+	t.Helper()
+	if failed := strings.Count(log, "serve "+d.path+" again: "); failed > 6 {
+		t.Errorf("served again only after %d attempts: %s", failed, log)
+	} else {
+		t.Logf("served again after %d failed attempts", failed)
+	}
 }
 
 func TestUnmounted(t *testing.T) {
@@ -190,6 +202,16 @@ func TestNotOverADevice(t *testing.T) {
 	}
 	if _, err := Serve(path, Options{}); !errors.Is(err, ErrNative) {
 		t.Errorf("Serve over a character device: %v", err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode() != 0o600|os.ModeDevice|os.ModeCharDevice {
+		t.Errorf("not left alone: %v, %v", st.Mode(), err)
+	}
+	// This one is /dev/null, which cannot be mapped; by then it is everyone's.
+	if _, err := OpenNative(path); err == nil {
+		t.Error("/dev/null was taken for sysgenid")
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o666 {
+		t.Errorf("mode %v, %v; want 0666", st.Mode(), err)
 	}
 }
 

@@ -1,0 +1,7 @@
+//go:build root
+
+package sysgenid
+
+import "golang.org/x/sys/unix"
+
+const pollNumber = unix.SYS_POLL
