@@ -64,7 +64,7 @@ func parseBench(r *Record, out []byte) error {
 	return nil
 }
 
-// benchName takes the number of processors away, and a size at the end of the name: BenchmarkBusy/1000-2.
+// benchName takes the number of processors away, and the part that is a size: BenchmarkFanout/read/1000/page-2.
 func benchName(text string) (name string, n int) {
 	name = strings.TrimPrefix(text, "Benchmark")
 	if i := strings.LastIndexByte(name, '-'); i >= 0 {
@@ -72,10 +72,13 @@ func benchName(text string) (name string, n int) {
 			name = name[:i]
 		}
 	}
-	if i := strings.LastIndexByte(name, '/'); i >= 0 {
-		if v, err := strconv.Atoi(name[i+1:]); err == nil {
-			return name[:i], v
+	var parts []string
+	for _, p := range strings.Split(name, "/") {
+		if v, err := strconv.Atoi(p); err == nil {
+			n = v
+		} else {
+			parts = append(parts, p)
 		}
 	}
-	return name, 0
+	return strings.Join(parts, "/"), n
 }

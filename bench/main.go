@@ -31,6 +31,9 @@ func suites() []suite {
 		{"gate", "the gate", goBench("./firewall", "Switch|Packet|Shut", 3)},
 		{"sockets", "sockets", goBench("./quiesce/sockdiag", "Busy|Destroy|Wait", 3)},
 		{"fanout", "generation fan-out", goBench("./genid/sysgenid", "Fanout", 3)},
+		{"e2e", "boot and resume to the first answer", endToEnd},
+		{"idle", "idle cost", idle},
+		{"bus", "fan-out beside D-Bus", overBus},
 		{"freezer", "freezer", goBench("./service", "Freeze|Thaw", 3)},
 	}
 }

@@ -161,7 +161,11 @@ func first(ctx context.Context, l *lab, r *Record) error {
 					}
 					images[p.name] = img
 				}
-				if err := l.boot(ctx, r, p, images[p.name], services, orphans); err != nil {
+				words := fmt.Sprintf("probe.orphans=%d", orphans)
+				if services > 0 {
+					words = "probe.rest=3000"
+				}
+				if err := l.boot(ctx, r, p, images[p.name], services, words); err != nil {
 					return err
 				}
 			}
@@ -196,14 +200,10 @@ func (l *lab) size(p peer) (float64, error) {
 	return float64(all), nil
 }
 
-// boot is one boot, until the probe has said all.
-func (l *lab) boot(ctx context.Context, r *Record, p peer, img string, services, orphans int) error {
-	rest := 0
-	if services > 0 {
-		orphans, rest = 0, 3000
-	}
+// boot is one boot, until the probe has said all. words are parameters for it.
+func (l *lab) boot(ctx context.Context, r *Record, p peer, img string, services int, words string) error {
 	init, arguments, _ := strings.Cut(p.rdinit, " ")
-	cmdline := fmt.Sprintf("quiet console=ttyS0 panic=-1 rdinit=%s probe.orphans=%d probe.rest=%d %s", init, orphans, rest, arguments)
+	cmdline := fmt.Sprintf("quiet console=ttyS0 panic=-1 rdinit=%s %s %s", init, words, arguments)
 	vm, err := vmm.Start(ctx, vmm.Config{Name: "bench", Kernel: filepath.Join(l.kernel, "vmlinuz"), Initrd: img, Cmdline: cmdline, MemoryMiB: 512, GUID: "auto"})
 	if err != nil {
 		return err
@@ -220,6 +220,7 @@ func (l *lab) boot(ctx context.Context, r *Record, p peer, img string, services,
 			if unit == "us" {
 				value, unit = value/1000, "ms"
 			}
+			unit = strings.ReplaceAll(unit, "_", " ")
 			r.add(p.name, services, metric, unit, value)
 		}
 	}

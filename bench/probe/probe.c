@@ -130,6 +130,46 @@ static long parameter(const char *name, long otherwise)
 	return otherwise;
 }
 
+/* What all threads of PID 1 have done so far: times that one went to sleep, and ns on a processor. */
+static void usage(long long *wakeups, long long *ns)
+{
+	DIR *d = opendir("/proc/1/task");
+	struct dirent *e;
+	char path[300], line[256];
+	long long v;
+	*wakeups = *ns = 0;
+	while (d && (e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof path, "/proc/1/task/%s/status", e->d_name);
+		FILE *f = fopen(path, "r");
+		while (f && fgets(line, sizeof line, f))
+			if (sscanf(line, "voluntary_ctxt_switches: %lld", &v) == 1)
+				*wakeups += v;
+		if (f)
+			fclose(f);
+		snprintf(path, sizeof path, "/proc/1/task/%s/schedstat", e->d_name);
+		f = fopen(path, "r");
+		if (f && fscanf(f, "%lld", &v) == 1)
+			*ns += v;
+		if (f)
+			fclose(f);
+	}
+	if (d)
+		closedir(d);
+}
+
+static void idle(long seconds)
+{
+	long long w0, w1, c0, c1;
+	sleep(5); /* what booting leaves behind */
+	usage(&w0, &c0);
+	sleep(seconds);
+	usage(&w1, &c1);
+	say("BENCH idle-wakeups %g per_second\r\nBENCH idle-cpu %g per_mille_of_a_core\r\n", (double)(w1 - w0) / seconds,
+	    (double)(c1 - c0) / seconds / 1e6);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "sleep"))
@@ -151,6 +191,8 @@ int main(int argc, char **argv)
 	long n = parameter("probe.orphans=", 0);
 	if (n > 0)
 		say("BENCH reap %ld us\r\n", reap_us(n));
+	if (parameter("probe.idle=", 0) > 0)
+		idle(parameter("probe.idle=", 0));
 	say("BENCH end 0 -\r\n");
 	for (;;)
 		pause();

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rouse/genid/sysgenid"
+)
+
+// crowd is n watchers of a generation; round raises it and returns when the last has acknowledged.
+type crowd struct {
+	round func() error
+	close func()
+}
+
+// overBus compares the device with the way of sysgenid's user-space predecessor: a signal on a message bus, and
+// a method call of every watcher. Both crowds are goroutines of this process with a connection each.
+func overBus(ctx context.Context, l *lab, r *Record) error {
+	raiseFiles()
+	sizes := []int{1, 10, 100, 1000, 10000}
+	if l.quick {
+		sizes = []int{1, 10, 1000}
+	}
+	for _, n := range sizes {
+		if err := l.compareCrowds(ctx, r, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lab) compareCrowds(ctx context.Context, r *Record, n int) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	crowds := map[string]crowd{}
+	for name, gather := range map[string]func(context.Context, int) (crowd, error){"rouse": l.deviceCrowd, "D-Bus": l.busCrowd} {
+		c, err := gather(ctx, n)
+		if err != nil {
+			return fmt.Errorf("%s with %d watchers: %w", name, n, err)
+		}
+		defer c.close()
+		crowds[name] = c
+	}
+	for i := range l.repeat(7) + 1 {
+		for _, name := range []string{"rouse", "D-Bus"} {
+			began := time.Now()
+			if err := crowds[name].round(); err != nil {
+				return fmt.Errorf("%s with %d watchers: %w", name, n, err)
+			}
+			if i > 0 { // one to warm up
+				r.add(name, n, "round", "ms", time.Since(began).Seconds()*1000)
+			}
+		}
+	}
+	return nil
+}
+
+// serve serves a device by a process of its own, as the bus has one.
+func (l *lab) serve(ctx context.Context, path string) (end func(), err error) {
+	server := exec.CommandContext(ctx, l.bin("init"), "sysgenid", "serve", path)
+	if err := server.Start(); err != nil {
+		return nil, err
+	}
+	end = func() {
+		_ = server.Process.Signal(syscall.SIGTERM)
+		_ = server.Wait()
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if info, err := os.Stat(path); err == nil && info.Size() == 4096 {
+			return end, nil
+		}
+	}
+	end()
+	return nil, errors.New("no device was served")
+}
+
+func (l *lab) deviceCrowd(ctx context.Context, n int) (crowd, error) {
+	path := filepath.Join(l.dir, fmt.Sprintf("sysgenid%d", n))
+	end, err := l.serve(ctx, path)
+	if err != nil {
+		return crowd{}, err
+	}
+	overseer, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return crowd{}, err
+	}
+	var clients []*sysgenid.Client
+	for range n {
+		c, err := sysgenid.Open(path)
+		if err != nil {
+			return crowd{}, err
+		}
+		if err := c.Track(true); err != nil {
+			return crowd{}, err
+		}
+		clients = append(clients, c)
+		go c.Watch(ctx, func(context.Context, uint32) error { return nil })
+	}
+	return crowd{
+		round: func() error {
+			if err := unix.IoctlSetInt(int(overseer.Fd()), uint(sysgenid.TriggerGenUpdate), 0); err != nil {
+				return fmt.Errorf("bump: %w", err)
+			}
+			// Waiting ends at once while the caller itself is outdated, tracked or not.
+			now := make([]byte, 4)
+			if _, err := unix.Read(int(overseer.Fd()), now); err != nil {
+				return fmt.Errorf("read: %w", err)
+			}
+			if _, err := unix.Write(int(overseer.Fd()), now); err != nil {
+				return fmt.Errorf("acknowledge: %w", err)
+			}
+			return unix.IoctlSetInt(int(overseer.Fd()), uint(sysgenid.WaitWatchers), int(time.Minute.Milliseconds()))
+		},
+		close: func() {
+			for _, c := range clients {
+				c.Close()
+			}
+			overseer.Close()
+			end()
+		},
+	}, nil
+}
+
+func (l *lab) busCrowd(ctx context.Context, n int) (crowd, error) {
+	path, end, err := l.bus(ctx, n)
+	if err != nil {
+		return crowd{}, err
+	}
+	overseer, err := dialBus(path)
+	if err != nil {
+		return crowd{}, err
+	}
+	if err := overseer.call(busDaemon, "RequestName", busName, nil); err != nil {
+		return crowd{}, err
+	}
+	var watchers []*busConn
+	for range n {
+		w, err := dialBus(path)
+		if err != nil {
+			return crowd{}, err
+		}
+		if err := w.call(busDaemon, "AddMatch", "type='signal',interface='"+busName+"'", nil); err != nil {
+			return crowd{}, err
+		}
+		watchers = append(watchers, w)
+		go w.watch()
+	}
+	generation := uint32(0)
+	return crowd{
+		round: func() error {
+			generation++
+			return overseer.raise(generation, n)
+		},
+		close: func() {
+			for _, w := range append(watchers, overseer) {
+				w.conn.Close()
+			}
+			end()
+		},
+	}, nil
+}
+
+// watch answers every signal with a method call.
+func (c *busConn) watch() {
+	for {
+		m, err := c.receive()
+		if err != nil {
+			return
+		}
+		if m.kind == busSignal && len(m.body) == 4 {
+			if c.call(busName, "Acknowledge", "", m.body) != nil {
+				return
+			}
+		}
+	}
+}
+
+// raise sends the signal, and replies to n acknowledgements of it.
+func (c *busConn) raise(generation uint32, n int) error {
+	body := binary.LittleEndian.AppendUint32(nil, generation)
+	if err := c.send(busSignal, "", "Changed", "u", 0, body); err != nil {
+		return err
+	}
+	for n > 0 {
+		m, err := c.receive()
+		if err != nil {
+			return err
+		}
+		if m.kind != busCall || len(m.body) != 4 || binary.LittleEndian.Uint32(m.body) != generation {
+			continue
+		}
+		if err := c.send(busReturn, m.sender, "", "", m.serial, nil); err != nil {
+			return err
+		}
+		n--
+	}
+	return nil
+}
+
+func raiseFiles() {
+	limit := syscall.Rlimit{Cur: 65536, Max: 65536}
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+}
