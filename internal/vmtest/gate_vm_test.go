@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -341,14 +340,7 @@ func tcpFlags(f capture.Frame) byte {
 // rousectl is killed at random moments of shutting and opening: what stands then is a whole state, and the next
 // command works. ROUSE_SEED replays a run.
 func TestGateCommandKilled(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("ROUSE_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("ROUSE_SEED=%d", seed)
+	seed := seedOf(t)
 	forKernels(t, func(t *testing.T, series string) {
 		pcap := filepath.Join(t.TempDir(), "pcap")
 		vm := Boot(t, gateImage(t, series), func(c *vmm.Config) {
@@ -371,7 +363,7 @@ func TestGateCommandKilled(t *testing.T) {
 // too, and the kernels are those that users run.
 func TestFirewallInGuest(t *testing.T) {
 	program := lab.program(t, "firewall.test", "test", "-c", "-tags", "root", "-o", lab.Binary("firewall.test"), "./firewall")
-	files := withLibraries(t, "sh", "nft", "ip", "tc", "awk", "sed", "cat", "sysctl")
+	files := withLibraries(t, "sh", "nft", "ip", "tc", "awk", "sed", "cat", "grep", "sysctl")
 	files["/tests"], files["/etc/protocols"] = program, "/etc/protocols" // names that nft prints
 	goldens, err := filepath.Glob("../../firewall/testdata/*.nft")
 	if err != nil || len(goldens) == 0 {

@@ -27,6 +27,11 @@ const (
 )
 
 // waiter is the loop of Wait without a kernel or a clock.
+//
+// It does not listen to the kernel's multicast groups for destroyed sockets (SKNLGRP_INET_TCP_DESTROY): what a drain
+// waits for is queues that empty, and the kernel tells of none (a test holds it to that); connections that end are
+// not waited for, but for the few in FIN_WAIT1, CLOSING and LAST_ACK, whose end is seen a pause of 10 ms later at
+// most. An idle machine is never waited for: it costs two looks.
 type waiter struct {
 	look  func(ctx context.Context, confirm bool) ([]Socket, error) // confirm: the one before found nothing
 	now   func() time.Time
