@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -335,6 +336,20 @@ func tcpFlags(f capture.Frame) byte {
 		return d[14+int(d[14]&15)*4+13]
 	}
 	return 0
+}
+
+// seedOf is ROUSE_SEED, or a new one, which is told.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("ROUSE_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("ROUSE_SEED=%d", seed)
+	return seed
 }
 
 // rousectl is killed at random moments of shutting and opening: what stands then is a whole state, and the next
