@@ -10,12 +10,6 @@ import (
 
 var errUnsupported = errors.New("not supported")
 
-func nothing(*machine, *frame, []value) (value, error) { return nil, nil }
-
-func first(_ *machine, _ *frame, a []value) (value, error) { return a[0], nil }
-
-func unsupported(*machine, *frame, []value) (value, error) { return nil, errUnsupported }
-
 func (m *machine) opZero(*frame, []value) (value, error) { return uint64(0), nil }
 
 func (m *machine) opOne(*frame, []value) (value, error) { return uint64(1), nil }
@@ -44,64 +38,54 @@ func (m *machine) number(target value, v uint64) (value, error) {
 	return m.integer(v), m.store(r, m.integer(v))
 }
 
-func (m *machine) opAdd(_ *frame, a []value) (value, error) {
-	return m.number(a[2], a[0].(uint64)+a[1].(uint64))
-}
-
-func (m *machine) opSubtract(_ *frame, a []value) (value, error) {
-	return m.number(a[2], a[0].(uint64)-a[1].(uint64))
-}
-
-func (m *machine) opMultiply(_ *frame, a []value) (value, error) {
-	return m.number(a[2], a[0].(uint64)*a[1].(uint64))
-}
-
-func (m *machine) opAnd(_ *frame, a []value) (value, error) {
-	return m.number(a[2], a[0].(uint64)&a[1].(uint64))
-}
-
-func (m *machine) opNand(_ *frame, a []value) (value, error) {
-	return m.number(a[2], ^(a[0].(uint64) & a[1].(uint64)))
-}
-
-func (m *machine) opOr(_ *frame, a []value) (value, error) {
-	return m.number(a[2], a[0].(uint64)|a[1].(uint64))
-}
-
-func (m *machine) opNor(_ *frame, a []value) (value, error) {
-	return m.number(a[2], ^(a[0].(uint64) | a[1].(uint64)))
-}
-
-func (m *machine) opXor(_ *frame, a []value) (value, error) {
-	return m.number(a[2], a[0].(uint64)^a[1].(uint64))
+// integers computes with two of them.
+func (m *machine) integers(code uint16, a []value) (value, error) {
+	x, y := a[0].(uint64), a[1].(uint64)
+	switch code {
+	case 0x72: // Add
+		x += y
+	case 0x74: // Subtract
+		x -= y
+	case 0x77: // Multiply
+		x *= y
+	case 0x79: // ShiftLeft
+		x <<= m.count(y)
+	case 0x7a: // ShiftRight
+		x >>= m.count(y)
+	case 0x7b: // And
+		x &= y
+	case 0x7c: // Nand
+		x = ^(x & y)
+	case 0x7d: // Or
+		x |= y
+	case 0x7e: // Nor
+		x = ^(x | y)
+	case 0x7f: // Xor
+		x ^= y
+	}
+	return m.number(a[2], x)
 }
 
 // count is the second operand of a shift: shifting by the width of an integer or more leaves nothing.
-func (m *machine) count(a []value) uint64 {
-	if n := a[1].(uint64); n < uint64(m.width()) {
+func (m *machine) count(n uint64) uint64 {
+	if n < uint64(m.width()) {
 		return n
 	}
 	return 64
 }
 
-func (m *machine) opShiftLeft(_ *frame, a []value) (value, error) {
-	return m.number(a[2], a[0].(uint64)<<m.count(a))
-}
-
-func (m *machine) opShiftRight(_ *frame, a []value) (value, error) {
-	return m.number(a[2], a[0].(uint64)>>m.count(a))
-}
-
-func (m *machine) opNot(_ *frame, a []value) (value, error) {
-	return m.number(a[1], ^a[0].(uint64))
-}
-
-func (m *machine) opFindSetLeftBit(_ *frame, a []value) (value, error) {
-	return m.number(a[1], uint64(bits.Len64(a[0].(uint64))))
-}
-
-func (m *machine) opFindSetRightBit(_ *frame, a []value) (value, error) {
-	return m.number(a[1], rightBit(a[0].(uint64)))
+// bits computes with one integer.
+func (m *machine) bits(code uint16, a []value) (value, error) {
+	x := a[0].(uint64)
+	switch code {
+	case 0x80: // Not
+		x = ^x
+	case 0x81: // FindSetLeftBit
+		x = uint64(bits.Len64(x))
+	case 0x82: // FindSetRightBit
+		x = rightBit(x)
+	}
+	return m.number(a[1], x)
 }
 
 func rightBit(v uint64) uint64 {
@@ -149,28 +133,29 @@ func (m *machine) add(r *reference, n uint64) (value, error) {
 	return m.number(r, i+n)
 }
 
-func (m *machine) opLAnd(_ *frame, a []value) (value, error) {
-	return m.truth(a[0].(uint64) != 0 && a[1].(uint64) != 0), nil
+// logical is LAnd, LOr and LNot.
+func (m *machine) logical(code uint16, a []value) (value, error) {
+	v := a[0].(uint64) != 0
+	switch code {
+	case 0x90: // LAnd
+		v = v && a[1].(uint64) != 0
+	case 0x91: // LOr
+		v = v || a[1].(uint64) != 0
+	case 0x92: // LNot
+		v = !v
+	}
+	return m.truth(v), nil
 }
 
-func (m *machine) opLOr(_ *frame, a []value) (value, error) {
-	return m.truth(a[0].(uint64) != 0 || a[1].(uint64) != 0), nil
-}
-
-func (m *machine) opLNot(_ *frame, a []value) (value, error) { return m.truth(a[0].(uint64) == 0), nil }
-
-func (m *machine) opLEqual(_ *frame, a []value) (value, error) {
+// compares is LEqual, LGreater and LLess.
+func (m *machine) compares(code uint16, a []value) (value, error) {
 	c, err := m.compareValues(a[0], a[1])
-	return m.truth(c == 0), err
-}
-
-func (m *machine) opLGreater(_ *frame, a []value) (value, error) {
-	c, err := m.compareValues(a[0], a[1])
-	return m.truth(c > 0), err
-}
-
-func (m *machine) opLLess(_ *frame, a []value) (value, error) {
-	c, err := m.compareValues(a[0], a[1])
+	switch code {
+	case 0x93: // LEqual
+		return m.truth(c == 0), err
+	case 0x94: // LGreater
+		return m.truth(c > 0), err
+	}
 	return m.truth(c < 0), err
 }
 

@@ -125,7 +125,7 @@ func (m *machine) operate(f *frame, op operator) (value, error) {
 		}
 		m.stack = append(m.stack, v)
 	}
-	v, err := op.run(m, f, m.stack[base:])
+	v, err := m.perform(op.code, f, m.stack[base:])
 	return v, locate(op.name, err)
 }
 

@@ -360,16 +360,18 @@ func (m *machine) opCreateBit(f *frame, a []value) (value, error) {
 	return m.newBufferField(f, a[0], a[1].(uint64), 1, a[2].(namePath), false)
 }
 
-func (m *machine) opCreateByte(f *frame, a []value) (value, error) { return m.cut(f, a, 8) }
-
-func (m *machine) opCreateWord(f *frame, a []value) (value, error) { return m.cut(f, a, 16) }
-
-func (m *machine) opCreateDWord(f *frame, a []value) (value, error) { return m.cut(f, a, 32) }
-
-func (m *machine) opCreateQWord(f *frame, a []value) (value, error) { return m.cut(f, a, 64) }
-
-// cut makes an integer out of a buffer, whose place is counted in bytes.
-func (m *machine) cut(f *frame, a []value, length uint64) (value, error) {
+// cut makes an integer out of a buffer, whose place is counted in bytes: CreateDWordField, CreateWordField,
+// CreateByteField and CreateQWordField.
+func (m *machine) cut(code uint16, f *frame, a []value) (value, error) {
+	length := uint64(32)
+	switch code {
+	case 0x8b:
+		length = 16
+	case 0x8c:
+		length = 8
+	case 0x8f:
+		length = 64
+	}
 	at := min(a[1].(uint64), 1<<60) // beyond any buffer, and no overflow
 	return m.newBufferField(f, a[0], at*8, length, a[2].(namePath), false)
 }

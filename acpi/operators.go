@@ -29,233 +29,257 @@ func isArg(c byte) bool   { return c >= opArg0 && c < opArg0+7 }
 //
 // The signature is all that is needed to step over a term without evaluating it.
 type operator struct {
+	code     uint16
 	name     string
 	operands string
-	run      func(m *machine, f *frame, a []value) (value, error)
 }
 
-// lookupOperator is the table. It is a switch, not a map: the functions in it reach back to it, and
-// nothing has to be built before main runs. No row is a closure: looking one up allocates nothing.
-func lookupOperator(code uint16) (operator, bool) {
-	op := basicOperator(code)
-	if op.run == nil {
-		op = extendedOperator(code)
+// operators is the table, in the order of codes. Which function runs an operator is perform's: they reach back
+// to the table.
+var operators = [...]operator{
+	{0x00, "Zero", ""},
+	{0x01, "One", ""},
+	{0x06, "Alias", "NN"},
+	{0x08, "Name", "Na"},
+	{0x0a, "ByteConst", "1"},
+	{0x0b, "WordConst", "2"},
+	{0x0c, "DWordConst", "4"},
+	{0x0d, "String", "Z"},
+	{0x0e, "QWordConst", "8"},
+	{0x10, "Scope", "P"},
+	{0x11, "Buffer", "P"},
+	{0x12, "Package", "P"},
+	{0x13, "VarPackage", "P"},
+	{0x14, "Method", "P"},
+	{0x15, "External", "N11"},
+	{0x70, "Store", "as"},
+	{0x71, "RefOf", "r"},
+	{0x72, "Add", "iit"},
+	{0x73, "Concatenate", "vvt"},
+	{0x74, "Subtract", "iit"},
+	{0x75, "Increment", "s"},
+	{0x76, "Decrement", "s"},
+	{0x77, "Multiply", "iit"},
+	{0x78, "Divide", "iitt"},
+	{0x79, "ShiftLeft", "iit"},
+	{0x7a, "ShiftRight", "iit"},
+	{0x7b, "And", "iit"},
+	{0x7c, "Nand", "iit"},
+	{0x7d, "Or", "iit"},
+	{0x7e, "Nor", "iit"},
+	{0x7f, "Xor", "iit"},
+	{0x80, "Not", "it"},
+	{0x81, "FindSetLeftBit", "it"},
+	{0x82, "FindSetRightBit", "it"},
+	{opDerefOf, "DerefOf", "a"},
+	{0x84, "ConcatenateResTemplate", "vvt"},
+	{0x85, "Mod", "iit"},
+	{0x86, "Notify", "si"},
+	{0x87, "SizeOf", "s"},
+	{opIndex, "Index", "vit"},
+	{0x89, "Match", "v1v1vi"},
+	{0x8a, "CreateDWordField", "viN"},
+	{0x8b, "CreateWordField", "viN"},
+	{0x8c, "CreateByteField", "viN"},
+	{0x8d, "CreateBitField", "viN"},
+	{0x8e, "ObjectType", "r"},
+	{0x8f, "CreateQWordField", "viN"},
+	{0x90, "LAnd", "ii"},
+	{0x91, "LOr", "ii"},
+	{0x92, "LNot", "i"},
+	{0x93, "LEqual", "vv"},
+	{0x94, "LGreater", "vv"},
+	{0x95, "LLess", "vv"},
+	{0x96, "ToBuffer", "vt"},
+	{0x97, "ToDecimalString", "vt"},
+	{0x98, "ToHexString", "vt"},
+	{0x99, "ToInteger", "vt"},
+	{0x9c, "ToString", "vit"},
+	{0x9d, "CopyObject", "as"},
+	{0x9e, "Mid", "viit"},
+	{0x9f, "Continue", ""},
+	{0xa0, "If", "P"},
+	{opElse, "Else", "P"},
+	{0xa2, "While", "P"},
+	{0xa3, "Noop", ""},
+	{0xa4, "Return", "a"},
+	{0xa5, "Break", ""},
+	{0xcc, "BreakPoint", ""},
+	{0xff, "Ones", ""},
+	{0x5b01, "Mutex", "N1"},
+	{0x5b02, "Event", "N"},
+	{0x5b12, "CondRefOf", "ct"},
+	{0x5b13, "CreateField", "viiN"},
+	{0x5b1f, "LoadTable", "vvvvvv"},
+	{0x5b20, "Load", "ss"},
+	{0x5b21, "Stall", "i"},
+	{0x5b22, "Sleep", "i"},
+	{0x5b23, "Acquire", "s2"},
+	{0x5b24, "Signal", "s"},
+	{0x5b25, "Wait", "si"},
+	{0x5b26, "Reset", "s"},
+	{0x5b27, "Release", "s"},
+	{0x5b28, "FromBCD", "it"},
+	{0x5b29, "ToBCD", "it"},
+	{0x5b2a, "Unload", "s"},
+	{0x5b30, "Revision", ""},
+	{opDebug, "Debug", ""},
+	{0x5b32, "Fatal", "14i"},
+	{0x5b33, "Timer", ""},
+	{0x5b80, "OperationRegion", "N1ii"},
+	{0x5b81, "Field", "P"},
+	{0x5b82, "Device", "P"},
+	{0x5b83, "Processor", "P"},
+	{0x5b84, "PowerResource", "P"},
+	{0x5b85, "ThermalZone", "P"},
+	{0x5b86, "IndexField", "P"},
+	{0x5b87, "BankField", "P"},
+	{0x5b88, "DataTableRegion", "Nvvv"},
+}
+
+func lookupOperator(code uint16) (op operator, ok bool) {
+	low, high := 0, len(operators)
+	for low < high {
+		if middle := (low + high) / 2; operators[middle].code < code {
+			low = middle + 1
+		} else {
+			high = middle
+		}
 	}
-	return op, op.run != nil
+	if low == len(operators) || operators[low].code != code {
+		return op, false
+	}
+	return operators[low], true
 }
 
-func basicOperator(code uint16) operator {
+// perform runs an operator of the table. Synchronisation always succeeds: there is one thread. Loading further
+// tables is refused.
+func (m *machine) perform(code uint16, f *frame, a []value) (value, error) {
 	switch code {
-	case 0x00:
-		return operator{"Zero", "", (*machine).opZero}
-	case 0x01:
-		return operator{"One", "", (*machine).opOne}
-	case 0xff:
-		return operator{"Ones", "", (*machine).opOnes}
-	case 0x0a:
-		return operator{"ByteConst", "1", literal}
-	case 0x0b:
-		return operator{"WordConst", "2", literal}
-	case 0x0c:
-		return operator{"DWordConst", "4", literal}
-	case 0x0e:
-		return operator{"QWordConst", "8", literal}
-	case 0x0d:
-		return operator{"String", "Z", first}
-	case 0x11:
-		return operator{"Buffer", "P", (*machine).opBuffer}
-	case 0x12:
-		return operator{"Package", "P", (*machine).opPackage}
-	case 0x13:
-		return operator{"VarPackage", "P", (*machine).opVarPackage}
-	case 0x06:
-		return operator{"Alias", "NN", (*machine).opAlias}
-	case 0x08:
-		return operator{"Name", "Na", (*machine).opName}
-	case 0x10:
-		return operator{"Scope", "P", (*machine).opScope}
-	case 0x14:
-		return operator{"Method", "P", (*machine).opMethod}
-	case 0x15:
-		return operator{"External", "N11", nothing}
-	case 0x70:
-		return operator{"Store", "as", (*machine).opStore}
-	case 0x9d:
-		return operator{"CopyObject", "as", (*machine).opCopyObject}
-	case 0x71:
-		return operator{"RefOf", "r", first}
-	case opDerefOf:
-		return operator{"DerefOf", "a", (*machine).opDerefOf}
-	case opIndex:
-		return operator{"Index", "vit", (*machine).opIndex}
-	case 0x87:
-		return operator{"SizeOf", "s", (*machine).opSizeOf}
-	case 0x8e:
-		return operator{"ObjectType", "r", (*machine).opObjectType}
-	case 0x9f:
-		return operator{"Continue", "", (*machine).opContinue}
-	case 0xa5:
-		return operator{"Break", "", (*machine).opBreak}
-	case 0xa0:
-		return operator{"If", "P", (*machine).opIf}
-	case opElse:
-		return operator{"Else", "P", (*machine).opStrayElse}
-	case 0xa2:
-		return operator{"While", "P", (*machine).opWhile}
-	case 0xa4:
-		return operator{"Return", "a", (*machine).opReturn}
-	case 0xa3:
-		return operator{"Noop", "", nothing}
-	case 0xcc:
-		return operator{"BreakPoint", "", nothing}
-	case 0x86:
-		return operator{"Notify", "si", nothing}
-	case 0x8a:
-		return operator{"CreateDWordField", "viN", (*machine).opCreateDWord}
-	case 0x8b:
-		return operator{"CreateWordField", "viN", (*machine).opCreateWord}
-	case 0x8c:
-		return operator{"CreateByteField", "viN", (*machine).opCreateByte}
-	case 0x8d:
-		return operator{"CreateBitField", "viN", (*machine).opCreateBit}
-	case 0x8f:
-		return operator{"CreateQWordField", "viN", (*machine).opCreateQWord}
+	case 0x00, 0x5b23, 0x5b25: // Zero, Acquire, Wait
+		return m.opZero(f, a)
+	case 0x01: // One
+		return m.opOne(f, a)
+	case 0x06: // Alias
+		return m.opAlias(f, a)
+	case 0x08: // Name
+		return m.opName(f, a)
+	case 0x0a, 0x0b, 0x0c, 0x0e: // ByteConst, WordConst, DWordConst, QWordConst
+		return literal(m, f, a)
+	case 0x0d, 0x71: // String, RefOf
+		return a[0], nil
+	case 0x10: // Scope
+		return m.opScope(f, a)
+	case 0x11: // Buffer
+		return m.opBuffer(f, a)
+	case 0x12: // Package
+		return m.opPackage(f, a)
+	case 0x13: // VarPackage
+		return m.opVarPackage(f, a)
+	case 0x14: // Method
+		return m.opMethod(f, a)
+	case 0x15, 0x86, 0xa3, 0xcc, 0x5b21, 0x5b22, 0x5b24, 0x5b26, 0x5b27: // External, Notify, Noop, BreakPoint, Stall, Sleep, Signal, Reset, Release
+		return nil, nil
+	case 0x70: // Store
+		return m.opStore(f, a)
+	case 0x72, 0x74, 0x77, 0x79, 0x7a, 0x7b, 0x7c, 0x7d, 0x7e, 0x7f: // Add, Subtract, Multiply, ShiftLeft, ShiftRight, And, Nand, Or, Nor, Xor
+		return m.integers(code, a)
+	case 0x73: // Concatenate
+		return m.opConcatenate(f, a)
+	case 0x75: // Increment
+		return m.opIncrement(f, a)
+	case 0x76: // Decrement
+		return m.opDecrement(f, a)
+	case 0x78: // Divide
+		return m.opDivide(f, a)
+	case 0x80, 0x81, 0x82: // Not, FindSetLeftBit, FindSetRightBit
+		return m.bits(code, a)
+	case opDerefOf: // DerefOf
+		return m.opDerefOf(f, a)
+	case 0x84, 0x5b1f, 0x5b20, 0x5b2a, opDebug: // ConcatenateResTemplate, LoadTable, Load, Unload, Debug
+		return nil, errUnsupported
+	case 0x85: // Mod
+		return m.opMod(f, a)
+	case 0x87: // SizeOf
+		return m.opSizeOf(f, a)
+	case opIndex: // Index
+		return m.opIndex(f, a)
+	case 0x89: // Match
+		return m.opMatch(f, a)
+	case 0x8a, 0x8b, 0x8c, 0x8f: // CreateDWordField, CreateWordField, CreateByteField, CreateQWordField
+		return m.cut(code, f, a)
+	case 0x8d: // CreateBitField
+		return m.opCreateBit(f, a)
+	case 0x8e: // ObjectType
+		return m.opObjectType(f, a)
+	case 0x90, 0x91, 0x92: // LAnd, LOr, LNot
+		return m.logical(code, a)
+	case 0x93, 0x94, 0x95: // LEqual, LGreater, LLess
+		return m.compares(code, a)
+	case 0x96: // ToBuffer
+		return m.opToBuffer(f, a)
+	case 0x97: // ToDecimalString
+		return m.opToDecimalString(f, a)
+	case 0x98: // ToHexString
+		return m.opToHexString(f, a)
+	case 0x99: // ToInteger
+		return m.opToInteger(f, a)
+	case 0x9c: // ToString
+		return m.opToString(f, a)
+	case 0x9d: // CopyObject
+		return m.opCopyObject(f, a)
+	case 0x9e: // Mid
+		return m.opMid(f, a)
+	case 0x9f: // Continue
+		return m.opContinue(f, a)
+	case 0xa0: // If
+		return m.opIf(f, a)
+	case opElse: // Else
+		return m.opStrayElse(f, a)
+	case 0xa2: // While
+		return m.opWhile(f, a)
+	case 0xa4: // Return
+		return m.opReturn(f, a)
+	case 0xa5: // Break
+		return m.opBreak(f, a)
+	case 0xff: // Ones
+		return m.opOnes(f, a)
+	case 0x5b01: // Mutex
+		return m.opMutex(f, a)
+	case 0x5b02: // Event
+		return m.opEvent(f, a)
+	case 0x5b12: // CondRefOf
+		return m.opCondRefOf(f, a)
+	case 0x5b13: // CreateField
+		return m.opCreateField(f, a)
+	case 0x5b28: // FromBCD
+		return m.opFromBCD(f, a)
+	case 0x5b29: // ToBCD
+		return m.opToBCD(f, a)
+	case 0x5b30: // Revision
+		return m.opRevision(f, a)
+	case 0x5b32: // Fatal
+		return m.opFatal(f, a)
+	case 0x5b33: // Timer
+		return m.opTimer(f, a)
+	case 0x5b80: // OperationRegion
+		return m.opRegion(f, a)
+	case 0x5b81: // Field
+		return m.opField(f, a)
+	case 0x5b82: // Device
+		return m.opDevice(f, a)
+	case 0x5b83: // Processor
+		return m.opProcessor(f, a)
+	case 0x5b84: // PowerResource
+		return m.opPower(f, a)
+	case 0x5b85: // ThermalZone
+		return m.opThermal(f, a)
+	case 0x5b86: // IndexField
+		return m.opIndexField(f, a)
+	case 0x5b87: // BankField
+		return m.opBankField(f, a)
+	case 0x5b88: // DataTableRegion
+		return m.opDataRegion(f, a)
 	}
-	return mathOperator(code)
-}
-
-func mathOperator(code uint16) operator {
-	switch code {
-	case 0x72:
-		return operator{"Add", "iit", (*machine).opAdd}
-	case 0x74:
-		return operator{"Subtract", "iit", (*machine).opSubtract}
-	case 0x77:
-		return operator{"Multiply", "iit", (*machine).opMultiply}
-	case 0x7b:
-		return operator{"And", "iit", (*machine).opAnd}
-	case 0x7c:
-		return operator{"Nand", "iit", (*machine).opNand}
-	case 0x7d:
-		return operator{"Or", "iit", (*machine).opOr}
-	case 0x7e:
-		return operator{"Nor", "iit", (*machine).opNor}
-	case 0x7f:
-		return operator{"Xor", "iit", (*machine).opXor}
-	case 0x79:
-		return operator{"ShiftLeft", "iit", (*machine).opShiftLeft}
-	case 0x7a:
-		return operator{"ShiftRight", "iit", (*machine).opShiftRight}
-	case 0x78:
-		return operator{"Divide", "iitt", (*machine).opDivide}
-	case 0x85:
-		return operator{"Mod", "iit", (*machine).opMod}
-	case 0x80:
-		return operator{"Not", "it", (*machine).opNot}
-	case 0x81:
-		return operator{"FindSetLeftBit", "it", (*machine).opFindSetLeftBit}
-	case 0x82:
-		return operator{"FindSetRightBit", "it", (*machine).opFindSetRightBit}
-	case 0x75:
-		return operator{"Increment", "s", (*machine).opIncrement}
-	case 0x76:
-		return operator{"Decrement", "s", (*machine).opDecrement}
-	case 0x90:
-		return operator{"LAnd", "ii", (*machine).opLAnd}
-	case 0x91:
-		return operator{"LOr", "ii", (*machine).opLOr}
-	case 0x92:
-		return operator{"LNot", "i", (*machine).opLNot}
-	case 0x93:
-		return operator{"LEqual", "vv", (*machine).opLEqual}
-	case 0x94:
-		return operator{"LGreater", "vv", (*machine).opLGreater}
-	case 0x95:
-		return operator{"LLess", "vv", (*machine).opLLess}
-	case 0x89:
-		return operator{"Match", "v1v1vi", (*machine).opMatch}
-	case 0x73:
-		return operator{"Concatenate", "vvt", (*machine).opConcatenate}
-	case 0x84:
-		return operator{"ConcatenateResTemplate", "vvt", unsupported}
-	case 0x96:
-		return operator{"ToBuffer", "vt", (*machine).opToBuffer}
-	case 0x97:
-		return operator{"ToDecimalString", "vt", (*machine).opToDecimalString}
-	case 0x98:
-		return operator{"ToHexString", "vt", (*machine).opToHexString}
-	case 0x99:
-		return operator{"ToInteger", "vt", (*machine).opToInteger}
-	case 0x9c:
-		return operator{"ToString", "vit", (*machine).opToString}
-	case 0x9e:
-		return operator{"Mid", "viit", (*machine).opMid}
-	}
-	return operator{}
-}
-
-// extendedOperator has the opcodes behind the prefix 0x5b. Synchronisation always succeeds: there is
-// one thread. Loading further tables is refused.
-func extendedOperator(code uint16) operator {
-	switch code {
-	case 0x5b01:
-		return operator{"Mutex", "N1", (*machine).opMutex}
-	case 0x5b02:
-		return operator{"Event", "N", (*machine).opEvent}
-	case 0x5b12:
-		return operator{"CondRefOf", "ct", (*machine).opCondRefOf}
-	case 0x5b13:
-		return operator{"CreateField", "viiN", (*machine).opCreateField}
-	case 0x5b1f:
-		return operator{"LoadTable", "vvvvvv", unsupported}
-	case 0x5b20:
-		return operator{"Load", "ss", unsupported}
-	case 0x5b2a:
-		return operator{"Unload", "s", unsupported}
-	case 0x5b21:
-		return operator{"Stall", "i", nothing}
-	case 0x5b22:
-		return operator{"Sleep", "i", nothing}
-	case 0x5b23:
-		return operator{"Acquire", "s2", (*machine).opZero}
-	case 0x5b25:
-		return operator{"Wait", "si", (*machine).opZero}
-	case 0x5b24:
-		return operator{"Signal", "s", nothing}
-	case 0x5b26:
-		return operator{"Reset", "s", nothing}
-	case 0x5b27:
-		return operator{"Release", "s", nothing}
-	case 0x5b28:
-		return operator{"FromBCD", "it", (*machine).opFromBCD}
-	case 0x5b29:
-		return operator{"ToBCD", "it", (*machine).opToBCD}
-	case 0x5b30:
-		return operator{"Revision", "", (*machine).opRevision}
-	case opDebug:
-		return operator{"Debug", "", unsupported}
-	case 0x5b32:
-		return operator{"Fatal", "14i", (*machine).opFatal}
-	case 0x5b33:
-		return operator{"Timer", "", (*machine).opTimer}
-	case 0x5b80:
-		return operator{"OperationRegion", "N1ii", (*machine).opRegion}
-	case 0x5b81:
-		return operator{"Field", "P", (*machine).opField}
-	case 0x5b82:
-		return operator{"Device", "P", (*machine).opDevice}
-	case 0x5b83:
-		return operator{"Processor", "P", (*machine).opProcessor}
-	case 0x5b84:
-		return operator{"PowerResource", "P", (*machine).opPower}
-	case 0x5b85:
-		return operator{"ThermalZone", "P", (*machine).opThermal}
-	case 0x5b86:
-		return operator{"IndexField", "P", (*machine).opIndexField}
-	case 0x5b87:
-		return operator{"BankField", "P", (*machine).opBankField}
-	case 0x5b88:
-		return operator{"DataTableRegion", "Nvvv", (*machine).opDataRegion}
-	}
-	return operator{}
+	return nil, errUnsupported
 }
