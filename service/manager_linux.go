@@ -28,7 +28,10 @@ type Options struct {
 	OnChange   func(Status)                      // after each change of a state; must not block; may be nil
 	// Ended is told of the end of a service with an OnExit, which is passed on as action. code is its exit status, 128 + signal
 	// if it was killed, and, as shells have it, 127 if it was never executed. It must not block; may be nil.
-	Ended     func(service, action string, code int)
+	Ended func(service, action string, code int)
+	// NoTrace takes from services, as far as they run as root, the right to trace PID 1 and to read its memory: CAP_SYS_PTRACE
+	// leaves our bounding set for good. It is left to all if the Capabilities of one ask for it.
+	NoTrace   bool
 	RunDir    string                          // for notify sockets; "/run/rouse" if empty
 	Etc       fs.FS                           // holds passwd and group; /etc if nil
 	HookDir   string                          // executables that are called around every snapshot; none if empty
@@ -152,6 +155,7 @@ func (m *Manager) acquire() error {
 	if err := m.enableControllers(); err != nil {
 		return err
 	}
+	m.shield()
 	m.base = cgroupPath(m.services.path)
 	for _, u := range m.units {
 		if err := u.prepare(); err != nil {

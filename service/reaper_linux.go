@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -48,14 +49,23 @@ type Process struct {
 
 // NewReaper returns a Reaper that does nothing until Run is called. Children may be started
 // before: they stay zombies, and so keep their exit status, until Run finds them.
+//
+// It sees to it that Go code can run on two threads at once. One that waits for a child's exec holds its processor
+// all the time (package syscall forks by vfork, and tells the scheduler nothing of it), so that on a
+// machine with one CPU nobody would be left to help a child that does not get there.
 func NewReaper() *Reaper {
+	if runtime.GOMAXPROCS(0) < 2 {
+		runtime.GOMAXPROCS(2)
+	}
 	return &Reaper{children: make(map[int]*Process), patience: execPatience}
 }
 
 // Run reaps until ctx ends. In a process other than PID 1 it first makes the process a child
 // subreaper (prctl(2)), so that orphans of services arrive here and not at the real PID 1.
 func (r *Reaper) Run(ctx context.Context) error {
-	if os.Getpid() != 1 {
+	if os.Getpid() == 1 {
+		shieldSignals()
+	} else {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			return about("reaper: become child subreaper", "", err)
 		}
