@@ -8,7 +8,7 @@ import (
 	"math/bits"
 )
 
-var errUnsupported = errors.New("not supported")
+var errUnsupported error = fault("not supported")
 
 func (m *machine) opZero(*frame, []value) (value, error) { return uint64(0), nil }
 
@@ -95,7 +95,7 @@ func rightBit(v uint64) uint64 {
 	return uint64(bits.TrailingZeros64(v)) + 1
 }
 
-var errDivide = errors.New("division by zero")
+var errDivide error = fault("division by zero")
 
 func (m *machine) opDivide(_ *frame, a []value) (value, error) {
 	x, y := a[0].(uint64), a[1].(uint64)

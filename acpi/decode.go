@@ -1,16 +1,15 @@
 package acpi
 
 import (
-	"errors"
 	"fmt"
 )
 
 var (
-	errTruncated = errors.New("AML ends in the middle of a term")
-	errNotFound  = errors.New("not found")
-	errParent    = errors.New("nothing to define it in")
-	errDefined   = errors.New("defined already")
-	errNoName    = errors.New("no name for a new object")
+	errTruncated error = fault("AML ends in the middle of a term")
+	errNotFound  error = fault("not found")
+	errParent    error = fault("nothing to define it in")
+	errDefined   error = fault("defined already")
+	errNoName    error = fault("no name for a new object")
 )
 
 // nameError is an error about a name. It is put into words only if somebody asks: a hostile table

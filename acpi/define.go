@@ -2,7 +2,6 @@ package acpi
 
 import (
 	"bytes"
-	"errors"
 )
 
 func (m *machine) opName(f *frame, a []value) (value, error) {
@@ -214,7 +213,7 @@ func (m *machine) packageElement(f *frame) (value, error) {
 	return &namePathIn{path: p, scope: f.scope}, m.alloc(blobSize + 16)
 }
 
-var errString = errors.New("string without an end")
+var errString error = fault("string without an end")
 
 // text reads a string literal.
 func (m *machine) text(f *frame) (value, error) {

@@ -31,7 +31,7 @@ const (
 )
 
 // ErrTree is wrapped by errors about a device tree that cannot be right.
-var ErrTree = errors.New("damaged device tree")
+var ErrTree error = fault("damaged device tree")
 
 // treeNode is a node of a device tree, be it from a blob or from files.
 type treeNode interface {

@@ -2,7 +2,6 @@ package acpi
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 )
 
@@ -38,8 +37,8 @@ type bufferField struct {
 }
 
 var (
-	errNoReader = errors.New("no reader for physical memory")
-	errRegion   = errors.New("field lies outside its region")
+	errNoReader error = fault("no reader for physical memory")
+	errRegion   error = fault("field lies outside its region")
 )
 
 func (m *machine) opRegion(f *frame, a []value) (value, error) {

@@ -1,10 +1,5 @@
 package acpi
 
-import (
-	"errors"
-	"fmt"
-)
-
 // Limits of one call of FindVMGenID. A step is one AML term, one scope of a name search, or 64 bytes
 // touched; it costs 10 to 50 ns. QEMU 7.2's q35 machine takes 3 500 steps and 100 KiB to load and 30
 // steps to evaluate (TestTables). The constants keep hostile input of up to 16 KiB within 1 MiB
@@ -31,13 +26,24 @@ const (
 
 // ErrLimit is wrapped by the error of an evaluation that took too many steps, too much memory or too
 // deep a nesting.
-var ErrLimit = errors.New("evaluation limit reached")
+var ErrLimit error = fault("evaluation limit reached")
 
 var (
-	errSteps = fmt.Errorf("%w: steps", ErrLimit)
-	errHeap  = fmt.Errorf("%w: memory", ErrLimit)
-	errDepth = fmt.Errorf("%w: nesting", ErrLimit)
+	errSteps error = limit("steps")
+	errHeap  error = limit("memory")
+	errDepth error = limit("nesting")
 )
+
+// limit is an ErrLimit that says which.
+type limit string
+
+func (l limit) Error() string { return ErrLimit.Error() + ": " + string(l) }
+func (limit) Unwrap() error   { return ErrLimit }
+
+// fault is an error that needs no work before main runs.
+type fault string
+
+func (f fault) Error() string { return string(f) }
 
 // budget counts down. The totals are kept for tests.
 type budget struct {

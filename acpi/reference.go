@@ -1,7 +1,5 @@
 package acpi
 
-import "errors"
-
 // reference is a place that a value can be stored in: exactly one of node, slot, list and blob is set,
 // or none for the debug object.
 type reference struct {
@@ -232,7 +230,7 @@ func (m *machine) storeByte(r *reference, v value) error {
 	return nil
 }
 
-var errTarget = errors.New("cannot be stored into")
+var errTarget error = fault("cannot be stored into")
 
 // storeNode converts v to the type that a name has and stores it.
 func (m *machine) storeNode(n *node, v value) error {

@@ -24,7 +24,7 @@ const (
 )
 
 // ErrTable is wrapped by errors about a table whose length or checksum is wrong.
-var ErrTable = errors.New("damaged ACPI table")
+var ErrTable error = fault("damaged ACPI table")
 
 // Table is one AML table: DSDT, SSDT or PSDT.
 type Table struct {

@@ -1,7 +1,6 @@
 package acpi
 
 import (
-	"errors"
 	"fmt"
 )
 
@@ -67,9 +66,9 @@ const (
 )
 
 var (
-	errType          = errors.New("wrong type of operand")
-	errUninitialized = errors.New("never set")
-	errIndex         = errors.New("index out of range")
+	errType          error = fault("wrong type of operand")
+	errUninitialized error = fault("never set")
+	errIndex         error = fault("index out of range")
 )
 
 // integer cuts v to the width of integers in this namespace.

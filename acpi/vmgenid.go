@@ -21,7 +21,7 @@ type Device struct {
 
 // ErrNotFound is wrapped by the error of a search that ended without a device: there is none, or the
 // one there is says that it is not present.
-var ErrNotFound = errors.New("no VM generation id device")
+var ErrNotFound error = fault("no VM generation id device")
 
 // genCounter is what _CID or _DDN must say, letter case aside (Microsoft, "Virtual Machine Generation
 // ID", 2012). The _HID is each hypervisor's own.

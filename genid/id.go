@@ -17,3 +17,8 @@ func (id ID) String() string {
 	return fmt.Sprintf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%x-%x",
 		id[3], id[2], id[1], id[0], id[5], id[4], id[7], id[6], id[8:10], id[10:16])
 }
+
+// fault is an error that needs no work before main runs.
+type fault string
+
+func (f fault) Error() string { return string(f) }

@@ -15,7 +15,7 @@ import (
 )
 
 // ErrUnreadable is a page of zeros: the kernel hides it or the hypervisor never wrote it.
-var ErrUnreadable = errors.New("reads as zeros, which is no id")
+var ErrUnreadable error = fault("reads as zeros, which is no id")
 
 // Page is the VMGenID page, mapped. Its methods may be called from any goroutine.
 type Page struct {

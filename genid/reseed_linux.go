@@ -2,7 +2,6 @@ package genid
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -67,7 +66,7 @@ func mixtureOf(n, seed int) Mixture {
 const minPoolBits = 128
 
 // ErrNoReseed is a kernel that would not have taken a new key.
-var ErrNoReseed = errors.New("the kernel's pool holds too little for a new key")
+var ErrNoReseed error = fault("the kernel's pool holds too little for a new key")
 
 // Reseed mixes id, the CPU's generator, the host's seed and the time into the pool and then makes the
 // generator take a new key from it: without the second step the first would change no output for up to

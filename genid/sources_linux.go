@@ -84,7 +84,7 @@ func OpenSources(o Options) *Sources {
 }
 
 // errAbsent is a source that this machine does not have.
-var errAbsent = errors.New("absent")
+var errAbsent error = fault("absent")
 
 func (s *Sources) usable(name string, err error) {
 	switch {

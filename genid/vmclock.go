@@ -35,7 +35,7 @@ const (
 // nanoseconds; a torn look is made up for by the next one, a millisecond later.
 const clockTries = 100
 
-var errClockTorn = errors.New("a writer does not finish")
+var errClockTorn error = fault("a writer does not finish")
 
 // clockPage is the mapped page: at least clockSize bytes, aligned to 8.
 type clockPage []byte

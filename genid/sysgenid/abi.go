@@ -1,7 +1,6 @@
 package sysgenid
 
 import (
-	"errors"
 	"time"
 )
 
@@ -58,19 +57,24 @@ func (m Mode) String() string {
 	return "invalid"
 }
 
+// fault is an error that needs no work before main runs.
+type fault string
+
+func (f fault) Error() string { return string(f) }
+
 // Errors that a caller may act on.
 var (
 	// ErrNative says that the path already is a kernel driver's device, which
 	// must be used (OpenNative) and never shadowed.
-	ErrNative = errors.New("a kernel driver already serves this device")
+	ErrNative error = fault("a kernel driver already serves this device")
 	// ErrStale says that an acknowledged generation is not the current one any
 	// more: adjust again.
-	ErrStale = errors.New("not the current generation")
+	ErrStale error = fault("not the current generation")
 	// ErrNoAcknowledge says that what stands at the path keeps a mapped counter
 	// only, and knows neither watchers nor acknowledgements.
-	ErrNoAcknowledge = errors.New("acknowledgements are not available: the device is a plain file")
+	ErrNoAcknowledge error = fault("acknowledgements are not available: the device is a plain file")
 	// ErrClosed says that the client or server was closed.
-	ErrClosed = errors.New("closed")
+	ErrClosed error = fault("closed")
 )
 
 // Watcher is one open file description of the device.

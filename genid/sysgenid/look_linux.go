@@ -21,7 +21,7 @@ func appendU64(b []byte, v uint64) []byte { return binary.NativeEndian.AppendUin
 // (mm/shmem.c, shmem_mmap) and after that in mm/mmap.c, for the file that was
 // mmapped, which here is FUSE's. Debian's 6.12 and 6.18 were seen not to apply
 // it. Always the last finding of look: everything else works.
-var errForgeable = errors.New("a mapping can be writable: this kernel does not apply the memfd's seal to FUSE")
+var errForgeable error = fault("a mapping can be writable: this kernel does not apply the memfd's seal to FUSE")
 
 // look opens and maps the device as a client would, with a descriptor for
 // reading and one for writing at once, and compares what the page shows with

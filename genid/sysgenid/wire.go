@@ -85,7 +85,7 @@ const (
 )
 
 // errShort says that bytes end before the layout does.
-var errShort = errors.New("short FUSE message")
+var errShort error = fault("short FUSE message")
 
 // request is a FUSE request's header, with the bytes that follow it.
 type request struct {
