@@ -110,6 +110,7 @@ func (c *BakeConfig) adopt(dir string) error {
 		c.VM.Cmdline += " " + guestAddress
 	}
 	c.VM.GUID, c.VM.Dir = "auto", filepath.Join(dir, runFolder)
+	c.VM.hub = true // of use only until the snapshot
 	// Clones then map one copy of the memory and pay for what they change.
 	c.VM.MapMemory = true
 	return c.adoptDisks(dir)
@@ -195,6 +196,9 @@ func (c *BakeConfig) bake(ctx context.Context, vm *VM, dir string) (Manifest, er
 		if err := c.Quiesced(ctx, vm); err != nil {
 			return m, err
 		}
+	}
+	if err := vm.dropUserNetwork(ctx); err != nil {
+		return m, err
 	}
 	state := filepath.Join(dir, StateFile)
 	if err := vm.Snapshot(ctx, state); err != nil {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rouse/internal/capture"
 )
 
 // tool is the host command with a run folder of its own.
@@ -281,5 +283,74 @@ func TestVerifyCommand(t *testing.T) {
 	}
 	if len(c.machines()) > 0 {
 		t.Errorf("left: %v", c.machines())
+	}
+}
+
+// bridge is a network of three TAP devices in a namespace of its own; each clone is asked from there, at an
+// address and with a MAC that only it has.
+const bridge = `
+ip link set lo up
+ip link add br0 type bridge
+ip addr add 192.0.2.1/24 dev br0
+ip link set br0 up
+for i in 0 1 2; do
+	ip tuntap add tap$i mode tap
+	ip link set tap$i master br0 up
+done
+"$ROUSE" clone "$SNAPSHOT" -n 3 --tap 'tap{n}' --hostname 'web-{n}' --mac '52:54:00:00:01:{x+10}' \
+	--address '192.0.2.{n+20}/24' --gateway 192.0.2.1 --capture "$OUT" \
+	--exec 'curl -sk --max-time 20 https://192.0.2.$((ROUSE_CLONE + 20))/ > "$OUT/answer$ROUSE_CLONE"; ip neigh show 192.0.2.$((ROUSE_CLONE + 20)) > "$OUT/neigh$ROUSE_CLONE"'
+`
+
+// TestBridge: three clones on one bridge, all reachable, none with another's name or address, and none has
+// said a word before it had its own.
+func TestBridge(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to make TAP devices in a network namespace")
+	}
+	c := newTool(t)
+	snapshot, dir := filepath.Join(t.TempDir(), "web"), t.TempDir()
+	c.run("bake", webImage(t, webConfig, ""), "-o", snapshot, "--accel", "tcg")
+	cmd := exec.Command("unshare", "--net", "sh", "-euc", bridge)
+	cmd.Env = append(c.env, "ROUSE="+c.bin, "SNAPSHOT="+snapshot, "OUT="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	seen := map[string]bool{}
+	for i := range 3 {
+		var a struct {
+			Random     string
+			Generation int
+		}
+		text, err := os.ReadFile(filepath.Join(dir, fmt.Sprint("answer", i)))
+		if err == nil {
+			err = json.Unmarshal(text, &a)
+		}
+		if err != nil || a.Generation != 1 || seen[a.Random] {
+			t.Errorf("clone %d: %s, %v", i, text, err)
+		}
+		seen[a.Random] = true
+		mac := fmt.Sprintf("52:54:00:00:01:%02x", i+10)
+		if text, err := os.ReadFile(filepath.Join(dir, fmt.Sprint("neigh", i))); err != nil || !strings.Contains(string(text), mac) {
+			t.Errorf("clone %d: neighbour %s, %v, want %s", i, text, err, mac)
+		}
+		ownVoice(t, filepath.Join(dir, fmt.Sprintf("clone-%d.pcap", i)))
+	}
+}
+
+// ownVoice wants no frame in a clone's capture that has its source's MAC.
+func ownVoice(t *testing.T, path string) {
+	t.Helper()
+	frames, err := capture.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(frames) == 0 {
+		t.Errorf("%s: no frame at all", path)
+	}
+	for _, f := range frames {
+		if f.From(capture.GuestMAC) {
+			t.Errorf("%s: a frame of %d bytes from the source's MAC", path, len(f.Data))
+		}
 	}
 }

@@ -43,6 +43,8 @@ type Config struct {
 	Detach    bool     // the VM outlives this process
 	Extra     []string // more QEMU arguments, as they are
 
+	// hub puts a hub between the NIC and the user-mode network, so that the latter can be taken away.
+	hub bool
 	// check looks at QEMU before the snapshot is loaded; nil is no check.
 	check func(context.Context, *VM) error
 }
@@ -147,8 +149,8 @@ func (c Config) args(memory string) []string {
 		"-chardev", "file,id=console,path=" + consoleFile, "-serial", "chardev:console",
 		"-chardev", "socket,id=agent,server=on,wait=off,path=" + controlSocket,
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
-		"-netdev", c.netdev(), "-device", "virtio-net-pci,netdev=net0,romfile=",
 	}
+	a = append(append(a, c.netArgs()...), "-device", "virtio-net-pci,netdev=net0,romfile=")
 	if c.Initrd != "" {
 		a = append(a, "-initrd", c.Initrd)
 	}
@@ -199,14 +201,25 @@ func (c Config) memoryArgs(path string) []string {
 	}
 }
 
+// netArgs make the backend net0 of the NIC.
+func (c Config) netArgs() []string {
+	if !c.hub || c.Tap != "" {
+		return []string{"-netdev", c.netdev("net0")}
+	}
+	return []string{"-netdev", c.netdev(userNetwork), "-netdev", "hubport,hubid=0,id=port0,netdev=" + userNetwork, "-netdev", "hubport,hubid=0,id=net0"}
+}
+
+// userNetwork is the user-mode network behind a hub.
+const userNetwork = "user0"
+
 // netdev is slirp with everything refused but the forwards: restrict does not touch those.
-func (c Config) netdev() string {
+func (c Config) netdev(id string) string {
 	if c.Tap != "" {
 		// Without virtio's header, as the user-mode network is: a snapshot made with the one loads with the other.
-		return "tap,id=net0,script=no,downscript=no,vnet_hdr=off,ifname=" + escape(c.Tap)
+		return "tap,id=" + id + ",script=no,downscript=no,vnet_hdr=off,ifname=" + escape(c.Tap)
 	}
 	var b strings.Builder
-	b.WriteString("user,id=net0")
+	b.WriteString("user,id=" + id)
 	if !c.Outbound {
 		b.WriteString(",restrict=on")
 	}

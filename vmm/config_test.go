@@ -28,6 +28,10 @@ func TestArgs(t *testing.T) {
 		{"outbound", func(c *Config) { c.Outbound = true }, "", "-netdev user,id=net0 -device"},
 		{"forwards", func(c *Config) { c.Forwards = []Forward{{"", 0, 80}, {"127.0.0.2", 8443, 443}} }, "",
 			"restrict=on,hostfwd=tcp:127.0.0.1:0-:80,hostfwd=tcp:127.0.0.2:8443-:443"},
+		{"tap", func(c *Config) { c.Tap = "tap7" }, "", "-netdev tap,id=net0,script=no,downscript=no,vnet_hdr=off,ifname=tap7 -device"},
+		{"hub", func(c *Config) { c.hub = true }, "", "-netdev user,id=user0,restrict=on -netdev hubport,hubid=0,id=port0,netdev=user0 -netdev hubport,hubid=0,id=net0 -device"},
+		{"disk", func(c *Config) { c.Disks = []Disk{{Path: "/d,d", Format: "qcow2", ReadOnly: true}} }, "",
+			"-drive if=none,id=disk0,format=qcow2,read-only=on,file=/d,,d -device virtio-blk-pci,drive=disk0,serial=disk0"},
 		{"generation id", func(c *Config) { c.GUID = "auto" }, "", "-device vmgenid,guid=auto"},
 		{"capture with a comma", func(c *Config) { c.Capture = "/a,b" }, "", "file=/a,,b"},
 		{"shared memory of a source", func(c *Config) {}, "/m", "share=on,mem-path=/m -machine memory-backend=pc.ram"},
@@ -50,8 +54,10 @@ func TestArgs(t *testing.T) {
 
 func TestConfigErrors(t *testing.T) {
 	for want, c := range map[string]Config{
-		`vm "a": no kernel`:                             {Name: "a"},
-		`vm "a": forward of host port 5: no guest port`: {Name: "a", Kernel: "k", Forwards: []Forward{{"", 5, 0}}},
+		`vm "a": no kernel`:                                                                 {Name: "a"},
+		`vm "a": forward of host port 5: no guest port`:                                     {Name: "a", Kernel: "k", Forwards: []Forward{{"", 5, 0}}},
+		`vm "a": disk d: format ""; use raw or qcow2`:                                       {Name: "a", Kernel: "k", Disks: []Disk{{Path: "d"}}},
+		`vm "a": forwards need the user-mode network, its NIC is bound to the TAP device t`: {Name: "a", Kernel: "k", Tap: "t", Forwards: []Forward{{"", 5, 6}}},
 	} {
 		if _, err := c.withDefaults(); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
@@ -278,5 +284,12 @@ func TestCopySparse(t *testing.T) {
 	var st syscall.Stat_t
 	if err := syscall.Stat(to, &st); err != nil || st.Blocks > 1000 {
 		t.Errorf("%d blocks of 512 bytes used, %v; want few", st.Blocks, err)
+	}
+}
+
+func TestNoQEMU(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if _, err := Start(t.Context(), Config{Kernel: "k", Accel: "tcg"}); err == nil || !strings.Contains(err.Error(), "qemu-system-x86)") {
+		t.Errorf("%v, want what to install", err)
 	}
 }

@@ -153,8 +153,9 @@ func TestWorkshop(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead.lock.Close() // as the kernel does for a process that was killed
-	young, old := filepath.Join(parent, ".s.young"), filepath.Join(parent, ".s.old")
-	for _, dir := range []string{young, old} {
+	young, old := filepath.Join(parent, ".s"+unfinished+"young"), filepath.Join(parent, ".s"+unfinished+"old")
+	others := filepath.Join(parent, ".s.git") // somebody else's, whatever it is
+	for _, dir := range []string{young, old, others} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -162,16 +163,19 @@ func TestWorkshop(t *testing.T) {
 	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chtimes(others, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
 	third, err := newWorkshop(output)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for dir, want := range map[string]bool{living.dir: true, dead.dir: false, third.dir: true, young: true, old: false} {
+	for dir, want := range map[string]bool{living.dir: true, dead.dir: false, third.dir: true, young: true, old: false, others: true} {
 		if _, err := os.Stat(dir); (err == nil) != want {
 			t.Errorf("%s: %v, want it there: %v", dir, err, want)
 		}
 	}
-	if err := errors.Join(os.Remove(young), third.publish(output)); err != nil {
+	if err := errors.Join(os.Remove(young), os.Remove(others), third.publish(output)); err != nil {
 		t.Fatal(err)
 	}
 	third.close()

@@ -35,6 +35,16 @@ func (vm *VM) flushUserNetwork(ctx context.Context) error {
 	}
 }
 
+// dropUserNetwork takes the user-mode network away from a machine that is about to be snapshot: it would write its
+// own state into the snapshot, its connections among them, and then a clone could have no other network. The hub keeps
+// the guest's link up meanwhile.
+func (vm *VM) dropUserNetwork(ctx context.Context) error {
+	if !vm.c.hub || vm.c.Tap != "" {
+		return nil
+	}
+	return vm.QMP(ctx, "netdev_del", map[string]string{"id": userNetwork}, nil)
+}
+
 func (vm *VM) humanMonitor(ctx context.Context, line string) (string, error) {
 	var text string
 	err := vm.QMP(ctx, "human-monitor-command", map[string]string{"command-line": line}, &text)

@@ -168,6 +168,9 @@ func (vm *VM) spawn(monitor *os.File) error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := vm.cmd.Start()
+		if errors.Is(err, exec.ErrNotFound) {
+			err = fmt.Errorf("%w; install QEMU (Debian: qemu-system-x86)", err)
+		}
 		started <- err
 		if err == nil {
 			vm.waitErr = vm.cmd.Wait()

@@ -16,6 +16,9 @@ const (
 	runFolder = ".run" // of the machine that is baked
 )
 
+// unfinished marks the folder's own name: what is named so may be removed if nobody holds its lock.
+const unfinished = ".rouse-unfinished-"
+
 // abandonedAfter is the age at which a folder without a lock counts as left behind: its maker has had
 // time enough to take the lock.
 const abandonedAfter = time.Minute
@@ -29,7 +32,7 @@ type workshop struct {
 
 // newWorkshop makes the folder that will become output.
 func newWorkshop(output string) (*workshop, error) {
-	parent, pattern := filepath.Dir(filepath.Clean(output)), "."+filepath.Base(output)+".*"
+	parent, pattern := filepath.Dir(filepath.Clean(output)), "."+filepath.Base(output)+unfinished+"*"
 	removeAbandoned(parent, pattern)
 	dir, err := os.MkdirTemp(parent, pattern)
 	if err != nil {

@@ -20,7 +20,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -203,15 +206,12 @@ func pack(ctx context.Context, dir string, m vmm.Manifest) (*snapshot, error) {
 	s := &snapshot{config: config, chunks: map[v1.Hash]chunk{}}
 	image := imageManifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, ArtifactType: ArtifactType,
 		Config: v1.Descriptor{MediaType: ConfigType, Digest: digest, Size: size}, Layers: []v1.Descriptor{}}
-	for _, c := range cut(dir, m) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		ok, err := c.describe()
-		if err != nil {
-			return nil, err
-		}
-		if ok {
+	chunks := cut(dir, m)
+	if err := describeAll(ctx, chunks); err != nil {
+		return nil, err
+	}
+	for _, c := range chunks {
+		if c.desc.Size > 0 { // else it is all zeros
 			image.Layers = append(image.Layers, c.desc)
 			s.chunks[c.desc.Digest] = c
 		}
@@ -246,16 +246,38 @@ func cut(dir string, m vmm.Manifest) []chunk {
 	return list
 }
 
-// describe fills in the layer's descriptor; false is a chunk that is all zeros.
-func (c *chunk) describe() (bool, error) {
+// describeAll compresses on all processors; the order of the chunks stays.
+func describeAll(ctx context.Context, chunks []chunk) error {
+	var next atomic.Int64
+	errs := make([]error, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for w := range errs {
+		wg.Go(func() {
+			for errs[w] == nil {
+				i := int(next.Add(1) - 1)
+				if i >= len(chunks) {
+					return
+				}
+				if errs[w] = ctx.Err(); errs[w] == nil {
+					errs[w] = chunks[i].describe()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// describe fills in the layer's descriptor; that of a chunk that is all zeros stays empty.
+func (c *chunk) describe() error {
 	data, err := compressed(c.path, c.offset, c.length)
 	if err != nil || data == nil {
-		return false, err
+		return err
 	}
 	digest, size, err := v1.SHA256(bytes.NewReader(data))
 	c.desc = v1.Descriptor{MediaType: ChunkType, Digest: digest, Size: size, Annotations: map[string]string{
 		fileKey: filepath.Base(c.path), offsetKey: strconv.FormatInt(c.offset, 10)}}
-	return true, err
+	return err
 }
 
 // errForeign is what is not a snapshot.
