@@ -14,4 +14,7 @@
 // package declares the interfaces that it needs and knows no netlink, no FUSE and no cgroup. Requests
 // are messages to that goroutine. The states and what may follow what stand in states.go, each phase
 // with the reason for its place in quiesce_phases.go and adjust_phases.go.
+//
+// Each quiesce, thaw and adjust ends with a Report; docs/reports.md tells what the fields and phases mean. A mistake of rouse
+// itself, a panic, is an event too (fault.go): it holds the machine, shut.
 package quiesce

@@ -38,10 +38,19 @@ var walkEvents = []struct {
 	{"busy", func(w *walk) { w.f.with(func() { w.f.busy = []int{1} }) }},
 	{"idle", func(w *walk) { w.f.with(func() { w.f.busy = nil }) }},
 	{"fail", func(w *walk) {
-		steps := []string{"before", "gate hold", "gate shut", "gate open", "barrier", "settle", "freeze", "fsfreeze", "reseed", "identify", "sever", "bump", "fsthaw", "thaw", "after", "announce"}
-		step := steps[w.r.IntN(len(steps))]
+		s := seams[w.r.IntN(len(seams))]
+		step, errno := s.steps[w.r.IntN(len(s.steps))], s.errnos[w.r.IntN(len(s.errnos))]
+		w.f.with(func() { w.f.errs[step] = append(w.f.errs[step], errno) })
+	}},
+	{"hook fails", func(w *walk) {
+		step := []string{"before", "after", "announce", "aborted", "released"}[w.r.IntN(5)]
 		w.f.with(func() { w.f.errs[step] = append(w.f.errs[step], errInjected) })
 	}},
+	{"panic", func(w *walk) {
+		step := []string{"before", "gate hold", "gate shut", "settle", "freeze", "reseed", "sever", "bump", "thaw", "wait", "after", "gate open"}[w.r.IntN(12)]
+		w.f.with(func() { w.f.on[step] = func() { w.f.with(func() { delete(w.f.on, step) }); panic(step) } })
+	}},
+	{"fault", func(w *walk) { w.m.Fail("fault") }},
 	{"instant", func(*walk) { time.Sleep(300 * time.Microsecond) }},
 	{"moment", func(*walk) { time.Sleep(7 * time.Millisecond) }},
 	{"second", func(*walk) { time.Sleep(time.Second) }},
@@ -83,7 +92,9 @@ func randomWalk(t *testing.T, seed uint64) {
 			w.log = append(w.log, e.name)
 			e.do(w)
 		}
-		f.with(func() { f.mute, f.busy, f.errs = map[string]bool{}, nil, map[string][]error{} })
+		f.with(func() {
+			f.mute, f.busy, f.errs, f.on = map[string]bool{}, nil, map[string][]error{}, map[string]func(){}
+		})
 		// A held machine tries again when it is asked; a quiesced one goes on by its watchdog.
 		for range 3 {
 			time.Sleep(5 * time.Minute)
