@@ -93,8 +93,9 @@ func Assemble(ctx context.Context, manifest []byte, output string, fill func(dir
 	return m, work.publish(output)
 }
 
+// makeEmpty gives nobody else a look: what the guest held in memory is in the files.
 func makeEmpty(path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

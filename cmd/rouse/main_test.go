@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,5 +122,86 @@ func TestEmit(t *testing.T) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("%q is not JSON", line)
 		}
+	}
+}
+
+func TestParseDisks(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "d:x")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{file: "raw false", file + ":qcow2": "qcow2 false", file + ":raw:ro": "raw true", file + ":ro": "raw true"} {
+		got, err := parseDisks([]string{text})
+		if err != nil || len(got) != 1 || got[0].Path != file || fmt.Sprint(got[0].Format, " ", got[0].ReadOnly) != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	if _, err := parseDisks([]string{file + ":vmdk"}); err == nil || !strings.Contains(err.Error(), "FILE:qcow2") {
+		t.Errorf("%v, want the form", err)
+	}
+}
+
+func TestIdentityFlags(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "identity")
+	if err := os.WriteFile(file, []byte(`[{"hostname": "a"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		flags identityFlags
+		want  string // host names, or the error
+	}{
+		"none":     {identityFlags{}, "[]"},
+		"clock":    {identityFlags{Clock: true}, "[ ]"},
+		"pattern":  {identityFlags{Hostname: "h{n}"}, "[h0 h1]"},
+		"too few":  {identityFlags{Identity: file}, "1 for 2 clones"},
+		"both":     {identityFlags{Identity: file, Hostname: "h"}, "into the file"},
+		"no file":  {identityFlags{Identity: file + "x"}, "no such file"},
+		"only MAC": {identityFlags{MAC: "02:00:00:00:00:{x}", Interface: "eth0"}, "[ ]"},
+	} {
+		ids, err := tt.flags.list(2)
+		var names []string
+		for _, id := range ids {
+			names = append(names, id.Hostname)
+		}
+		if err == nil && fmt.Sprint(names) != tt.want || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %q, %v; want %s", name, names, err, tt.want)
+		}
+	}
+}
+
+// TestSnapshotCommandsRefuse: each says what to do.
+func TestSnapshotCommandsRefuse(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", filepath.Join(dir, "run"))
+	micro := filepath.Join(dir, "micro")
+	if err := os.Mkdir(micro, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(micro, "manifest.json"), []byte(`{"version":2,"vmm":"firecracker","files":{}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"detach and exec": {[]string{"clone", micro, "-d", "--exec", "true"}, "for QEMU's clones"},
+		"publish":         {[]string{"clone", micro, "-p", "x"}, "for QEMU's clones"},
+		"bake ports":      {[]string{"bake", micro, "-o", dir + "/x", "--vmm", "firecracker", "-p", "80"}, "--tap"},
+		"logs of nobody":  {[]string{"logs", "nobody"}, "no clone nobody"},
+		"stop nobody":     {[]string{"stop", "nobody"}, "no clone nobody"},
+		"rm nobody":       {[]string{"rm", "../x"}, "no clone ../x"},
+		"push no folder":  {[]string{"push", dir, "127.0.0.1:1/x"}, "made by rouse bake?"},
+		"push where":      {[]string{"push", dir, "UPPER CASE"}, "could not parse reference"},
+		"import":          {[]string{"import", filepath.Join(micro, "manifest.json"), dir + "/y"}, "rouse export?"},
+		"verify":          {[]string{"verify", dir}, "made by rouse build?"},
+	} {
+		var out, diag bytes.Buffer
+		if err := run(tt.args, &out, &diag); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+	var out, diag bytes.Buffer
+	if err := run([]string{"ps"}, &out, &diag); err != nil || !strings.HasPrefix(out.String(), "NAME") {
+		t.Errorf("ps: %v, %s", err, out.String())
 	}
 }
