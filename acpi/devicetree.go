@@ -85,7 +85,7 @@ func findNode(root treeNode, compatible string, size uint64) (Device, error) {
 	ok, err := s.walk(root)
 	switch {
 	case err != nil:
-		return Device{}, fmt.Errorf("read device tree: %w", err)
+		return Device{}, wrap("read device tree", err)
 	case ok:
 		return s.found, nil
 	case len(s.problems) > 0:
@@ -151,7 +151,7 @@ func (s *treeSearch) device(n treeNode) (Device, error) {
 		return d, fmt.Errorf("device tree %s: status is %q: %w", d.Path, text, ErrNotFound)
 	}
 	if d.Address, d.Size, err = s.region(n); err != nil {
-		return d, fmt.Errorf("device tree %s: %w", d.Path, err)
+		return d, wrap("device tree "+d.Path, err)
 	}
 	return d, nil
 }
@@ -213,7 +213,7 @@ func (s *treeSearch) translate(addr, size uint64) (uint64, error) {
 			continue
 		}
 		if addr, err = mapped(ranges, inner, outer, addr, size); err != nil {
-			return 0, fmt.Errorf("%s: %w", s.buses[i].name(), err)
+			return 0, wrap(s.buses[i].name(), err)
 		}
 	}
 	return addr, nil

@@ -271,7 +271,7 @@ func (m *machine) evaluate(n *node) (value, error) {
 		v, err = m.load(r)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("evaluate %s: %w", n.path(), err)
+		return nil, wrap("evaluate "+n.path(), err)
 	}
 	return v, nil
 }

@@ -79,3 +79,14 @@ func (b *budget) enter() error {
 }
 
 func (b *budget) leave() { b.depth-- }
+
+// wrapped is an error with what was done, and to what. It is fmt.Errorf("%s: %w") in a third of the code.
+type wrapped struct {
+	what string
+	err  error
+}
+
+func (w *wrapped) Error() string { return w.what + ": " + w.err.Error() }
+func (w *wrapped) Unwrap() error { return w.err }
+
+func wrap(what string, err error) error { return &wrapped{what, err} }

@@ -84,7 +84,7 @@ func ReadTables(fsys fs.FS) ([]Table, error) {
 	total := 0
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return fmt.Errorf("read ACPI tables: %w", err)
+			return wrap("read ACPI tables", err)
 		}
 		if !d.Type().IsRegular() {
 			return nil
@@ -112,7 +112,7 @@ func ReadTables(fsys fs.FS) ([]Table, error) {
 func readTable(fsys fs.FS, name string) ([]byte, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("read ACPI tables: %w", err)
+		return nil, wrap("read ACPI tables", err)
 	}
 	defer f.Close()
 	head := make([]byte, headerSize)
@@ -120,7 +120,7 @@ func readTable(fsys fs.FS, name string) ([]byte, error) {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("read ACPI tables: %w", err)
+		return nil, wrap("read ACPI tables", err)
 	}
 	if !plausible(head) {
 		return nil, nil
@@ -128,7 +128,7 @@ func readTable(fsys fs.FS, name string) ([]byte, error) {
 	rest, err := io.ReadAll(io.LimitReader(f, maxTable-headerSize+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("read ACPI tables: %w", err)
+		return nil, wrap("read ACPI tables", err)
 	case len(rest) > maxTable-headerSize && isAML(head):
 		return nil, fmt.Errorf("table %s: %w: more than %d bytes", name, ErrTable, maxTable)
 	case len(rest) > maxTable-headerSize:

@@ -89,7 +89,7 @@ func newMachine(tables []Table, read ReadMemory) *machine {
 func (m *machine) loadTable(i int, name string, body []byte) {
 	f := &frame{code: body, end: len(body), scope: m.root, table: i, module: true}
 	if err := m.runList(f); err != nil && len(m.notes) < maxNotes {
-		m.notes = append(m.notes, fmt.Errorf("load table %s: %w", name, err))
+		m.notes = append(m.notes, wrap("load table "+name, err))
 	}
 }
 
@@ -168,7 +168,7 @@ func (m *machine) device(n *node, tables []Table) (Device, error) {
 	}
 	addr, err := m.address(v)
 	if err != nil {
-		return Device{}, fmt.Errorf("evaluate %s: %w", c.path(), err)
+		return Device{}, wrap("evaluate "+c.path(), err)
 	}
 	return Device{Path: n.path(), HID: m.hid(n), Table: tables[n.table].Name, Address: addr, Size: sizeVMGenID}, nil
 }

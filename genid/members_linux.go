@@ -124,7 +124,7 @@ func mapClock(f *os.File, addr uint64) (mapped []byte, page clockPage, counter u
 		return nil, nil, 0, fmt.Errorf("%d bytes: too small", info.Size())
 	}
 	if mapped, err = mapFile(f, int64(addr-offset)); err != nil {
-		return nil, nil, 0, fmt.Errorf("map: %w", err)
+		return nil, nil, 0, wrap("map", err)
 	}
 	page = mapped[offset:]
 	if err = page.check(); err == nil {
@@ -189,7 +189,7 @@ func (s *Sources) openNative(path string) error {
 	defer mapped.Close()
 	page, err := mapFile(mapped, 0)
 	if err != nil {
-		return fmt.Errorf("map %s: %w", path, err)
+		return wrap("map "+path, err)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -81,7 +81,7 @@ func readTables(fsys fs.FS) ([]acpi.Table, error) {
 func readMemory(mem, iomem string, addr uint64, p []byte) error {
 	text, err := os.ReadFile(iomem)
 	if err != nil {
-		return fmt.Errorf("memory map: %w", err)
+		return wrap("memory map", err)
 	}
 	if !memoryMap(text).isMemory(addr, uint64(len(p))) {
 		return fmt.Errorf("physical address %#x: not memory, as %s says; device registers are not read", addr, iomem)

@@ -15,7 +15,7 @@ type Pool struct{ fd int }
 func OpenPool(path string) (*Pool, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, wrap("open "+path, err)
 	}
 	return &Pool{fd}, nil
 }
@@ -90,13 +90,13 @@ func (p *Pool) Reseed(id string, seed []byte) (Mixture, error) {
 	}
 	bits, err := p.bits()
 	if err != nil {
-		return Mixture{}, fmt.Errorf("ask the random pool what it holds: %w", err)
+		return Mixture{}, wrap("ask the random pool what it holds", err)
 	}
 	if m.PoolBits = bits; bits < minPoolBits {
 		return Mixture{}, fmt.Errorf("%w: %d bits, and the processor gave none", ErrNoReseed, bits)
 	}
 	if err := p.ioctl(unix.RNDRESEEDCRNG, nil); err != nil {
-		return Mixture{}, fmt.Errorf("reseed the kernel's generator: %w", err)
+		return Mixture{}, wrap("reseed the kernel's generator", err)
 	}
 	return m, nil
 }

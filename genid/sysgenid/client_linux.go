@@ -112,16 +112,16 @@ func (c *Client) attach() error {
 func mapCounter(path string) ([]byte, kind, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, 0, fmt.Errorf("open %s: %w", path, err)
+		return nil, 0, wrap("open "+path, err)
 	}
 	defer unix.Close(fd)
 	kind, err := kindOf(fd)
 	if err != nil {
-		return nil, 0, fmt.Errorf("open %s: %w", path, err)
+		return nil, 0, wrap("open "+path, err)
 	}
 	page, err := unix.Mmap(fd, 0, PageSize, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return nil, 0, fmt.Errorf("map %s: %w", path, err)
+		return nil, 0, wrap("map "+path, err)
 	}
 	return page, kind, nil
 }
@@ -152,7 +152,7 @@ func kindOf(fd int) (kind, error) {
 func openDevice(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, wrap("open "+path, err)
 	}
 	f := os.NewFile(uintptr(fd), path)
 	if err := unix.SetNonblock(fd, true); err != nil {

@@ -136,14 +136,14 @@ type conn struct {
 func mount(s *Server, want Mode) (*conn, error) {
 	fd, err := unix.Open(s.options.Device, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", s.options.Device, err)
+		return nil, wrap("open "+s.options.Device, err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=100666,user_id=%d,group_id=%d,allow_other,max_read=%d",
 		fd, os.Geteuid(), os.Getegid(), PageSize)
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	if err := unix.Mount("sysgenid", s.path, "fuse.sysgenid", flags, options); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("mount FUSE on %s: %w", s.path, err)
+		return nil, wrap("mount FUSE on "+s.path, err)
 	}
 	l, err := join(fd, s.options.Device)
 	if err != nil {
@@ -242,7 +242,7 @@ func (c *conn) register(page uintptr) (int32, error) {
 		err = errno
 	}
 	if err != nil {
-		return 0, fmt.Errorf("register the page with FUSE_DEV_IOC_BACKING_OPEN: %w", err)
+		return 0, wrap("register the page with FUSE_DEV_IOC_BACKING_OPEN", err)
 	}
 	return int32(id), nil
 }

@@ -35,27 +35,27 @@ var errForgeable error = fault("a mapping can be writable: this kernel does not 
 func look(path string, sealed bool, current func() uint32) error {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return fmt.Errorf("stat the mounted device: %w", err)
+		return wrap("stat the mounted device", err)
 	}
 	reading, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open the mounted device for reading: %w", err)
+		return wrap("open the mounted device for reading", err)
 	}
 	defer unix.Close(reading)
 	both, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open the mounted device for writing beside a reader: %w", err)
+		return wrap("open the mounted device for writing beside a reader", err)
 	}
 	defer unix.Close(both)
 	mem, err := unix.Mmap(reading, 0, PageSize, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return fmt.Errorf("map the mounted device: %w", err)
+		return wrap("map the mounted device", err)
 	}
 	defer func() { _ = unix.Munmap(mem) }()
 	before := current()
 	shown, err := throughPipe(mem[:4])
 	if err != nil {
-		return fmt.Errorf("read the mapped page: %w", err)
+		return wrap("read the mapped page", err)
 	}
 	if shown != before && shown != current() {
 		return fmt.Errorf("the mapped page shows generation %d and not %d", shown, before)

@@ -36,7 +36,7 @@ func OpenNative(path string) (*Native, error) {
 		return nil, fmt.Errorf("open %s as a kernel driver's device: not a character device: %w", path, unix.ENODEV)
 	}
 	if err := os.Chmod(path, 0o666); err != nil {
-		return nil, fmt.Errorf("open to everyone: %w", err)
+		return nil, wrap("open to everyone", err)
 	}
 	return openNative(path)
 }
@@ -73,7 +73,7 @@ func (n *Native) Bump(least uint32) (uint32, error) {
 	defer n.mu.Unlock()
 	err := control(n.file, func(fd uintptr) error { return ioctl(fd, TriggerGenUpdate, uintptr(least)) })
 	if err != nil {
-		return n.Generation(), fmt.Errorf("bump %s: %w", n.path, err)
+		return n.Generation(), wrap("bump "+n.path, err)
 	}
 	return n.acknowledge()
 }
@@ -110,10 +110,10 @@ func (n *Native) Wait(ctx context.Context) error {
 			return nil
 		case errors.Is(err, unix.EINTR): // a signal, or another one's bump
 			if _, err := n.acknowledge(); err != nil {
-				return fmt.Errorf("wait for watchers of %s: %w", n.path, err)
+				return wrap("wait for watchers of "+n.path, err)
 			}
 		case !errors.Is(err, unix.ETIME):
-			return fmt.Errorf("wait for watchers of %s: %w", n.path, err)
+			return wrap("wait for watchers of "+n.path, err)
 		}
 	}
 }

@@ -20,7 +20,7 @@ type page struct {
 func mapPage(f *os.File) (*page, error) {
 	mem, err := unix.Mmap(int(f.Fd()), 0, PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
+		return nil, wrap("map "+f.Name(), err)
 	}
 	return &page{f, mem}, nil
 }
@@ -42,7 +42,7 @@ func (p *page) announce(gen uint32) { // a write(2), for those who wait with ino
 func newMemfd() (*page, error) {
 	fd, err := unix.MemfdCreate("sysgenid", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
-		return nil, fmt.Errorf("create memfd: %w", err)
+		return nil, wrap("create memfd", err)
 	}
 	f := os.NewFile(uintptr(fd), "memfd:sysgenid")
 	p, err := sealedPage(f)
@@ -63,7 +63,7 @@ func sealedPage(f *os.File) (*page, error) {
 	}
 	seals := unix.F_SEAL_FUTURE_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
-		return nil, fmt.Errorf("seal %s: %w", f.Name(), err)
+		return nil, wrap("seal "+f.Name(), err)
 	}
 	return p, nil
 }
@@ -86,7 +86,7 @@ func openBase(path string) (*baseFile, error) {
 	err := unix.Lstat(path, &st)
 	switch {
 	case err != nil && !errors.Is(err, unix.ENOENT):
-		return nil, fmt.Errorf("stat %s: %w", path, err)
+		return nil, wrap("stat "+path, err)
 	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR:
 		return nil, fmt.Errorf("serve %s: %w", path, ErrNative)
 	case err == nil && isServed(path, &st):
@@ -104,7 +104,7 @@ func clearDead(path string) error {
 			return nil
 		}
 		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
-			return fmt.Errorf("unmount what a dead server left at %s: %w", path, err)
+			return wrap("unmount what a dead server left at "+path, err)
 		}
 	}
 }
@@ -122,7 +122,7 @@ func isServed(path string, st *unix.Stat_t) bool {
 func makeBase(path string, created bool) (*baseFile, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o444)
 	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", path, err)
+		return nil, wrap("create "+path, err)
 	}
 	f := os.NewFile(uintptr(fd), path)
 	p, err := mapBase(f)

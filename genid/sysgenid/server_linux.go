@@ -484,7 +484,7 @@ func (s *Server) unmount(c *conn) error {
 	err := unix.Unmount(s.path, unix.MNT_DETACH)
 	c.close()
 	if err != nil {
-		return fmt.Errorf("unmount %s: %w", s.path, err)
+		return wrap("unmount "+s.path, err)
 	}
 	return nil
 }

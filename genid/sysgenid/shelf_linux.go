@@ -2,7 +2,6 @@ package sysgenid
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"syscall"
@@ -37,7 +36,7 @@ type shelf struct {
 func newShelf(s *Server) (*shelf, error) {
 	l, root, err := joinDetached(s.options.Device)
 	if err != nil {
-		return nil, fmt.Errorf("mount a second FUSE file: %w", err)
+		return nil, wrap("mount a second FUSE file", err)
 	}
 	defer unix.Close(root)
 	h := &shelf{link: l, server: s, ended: make(chan struct{})}
@@ -49,7 +48,7 @@ func newShelf(s *Server) (*shelf, error) {
 	if err != nil {
 		_ = h.file.Close()
 		<-h.ended
-		return nil, fmt.Errorf("open the second FUSE file: %w", err)
+		return nil, wrap("open the second FUSE file", err)
 	}
 	h.page = os.NewFile(uintptr(fd), "shelf:sysgenid")
 	return h, nil
@@ -89,11 +88,11 @@ func detached(fuse int) (root int, err error) {
 		{"group_id", strconv.Itoa(os.Getegid())},
 	} {
 		if err := unix.FsconfigSetString(fs, o.key, o.value); err != nil {
-			return -1, fmt.Errorf("option %s: %w", o.key, err)
+			return -1, wrap("option "+o.key, err)
 		}
 	}
 	if err := unix.FsconfigSetFlag(fs, "allow_other"); err != nil {
-		return -1, fmt.Errorf("option allow_other: %w", err)
+		return -1, wrap("option allow_other", err)
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, err

@@ -108,7 +108,7 @@ func (c *Client) poll(ctx context.Context, file *os.File) (ready bool, err error
 	case errors.Is(err, ErrClosed): // the loop finds out which
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("wait for %s: %w", c.path, err)
+		return false, wrap("wait for "+c.path, err)
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
 	}
@@ -132,7 +132,7 @@ func eventOf(ctx context.Context) (fd int, stop func(), err error) {
 	}
 	fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
-		return -1, nil, fmt.Errorf("eventfd: %w", err)
+		return -1, nil, wrap("eventfd", err)
 	}
 	one := binary.NativeEndian.AppendUint64(nil, 1)
 	written := make(chan struct{})
@@ -152,12 +152,12 @@ func eventOf(ctx context.Context) (fd int, stop func(), err error) {
 func (c *Client) blockFile(ctx context.Context, acked uint32) error {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
-		return fmt.Errorf("wait for %s: %w", c.path, err)
+		return wrap("wait for "+c.path, err)
 	}
 	events := os.NewFile(uintptr(fd), "inotify")
 	defer events.Close()
 	if _, err := unix.InotifyAddWatch(fd, c.path, unix.IN_MODIFY); err != nil {
-		return fmt.Errorf("wait for %s: %w", c.path, err)
+		return wrap("wait for "+c.path, err)
 	}
 	if c.Generation() != acked { // it came before the watch
 		return nil
