@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -414,6 +415,25 @@ func FuzzKernelRelease(f *testing.F) {
 			t.Errorf("release %q", r)
 		}
 	})
+}
+
+// The manual tells of every flag, prefix and file.
+func TestImagesManual(t *testing.T) {
+	text, err := os.ReadFile("../../docs/images.md")
+	must(t, err)
+	want := []string{"bin:", "dir:", "tar:", "oci:", "oci-archive:", "docker-archive:", "registry:", "docker://", ownFile, buildFile, imageFile, vmm.DisksFile, vmm.CmdlineFile}
+	parser, err := kong.New(&struct {
+		Build buildCommand `cmd:""`
+	}{})
+	must(t, err)
+	for _, f := range parser.Model.Children[0].Flags {
+		want = append(want, "--"+f.Name)
+	}
+	for _, w := range want {
+		if !strings.Contains(string(text), w) {
+			t.Errorf("docs/images.md does not tell of %s", w)
+		}
+	}
 }
 
 func TestShellQuote(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -188,7 +189,7 @@ func (i *Image) debugfsScript(dir string) (string, error) {
 	for _, p := range i.tree.paths() {
 		s.links[i.tree.entries[p].group]++
 	}
-	s.attributes("/", i.tree.entries["/"])
+	s.attributes("/", i.tree.entries["/"], 0)
 	for _, p := range i.tree.paths() {
 		if err := s.add(p, i.tree.entries[p]); err != nil {
 			return "", fmt.Errorf("%s: %w", p, err)
@@ -229,7 +230,8 @@ func (s *ext4Script) add(p string, e *entry) error {
 		s.say("ln", before, name)
 		return nil
 	}
-	if err := s.create(name, e); err != nil {
+	have, err := s.create(name, e)
+	if err != nil {
 		return err
 	}
 	if e.group != "" {
@@ -237,16 +239,19 @@ func (s *ext4Script) add(p string, e *entry) error {
 		// debugfs's ln leaves the count to us.
 		s.say("set_inode_field", inodeName(name), "links_count", strconv.Itoa(s.links[e.group]))
 	}
-	s.attributes(name, e)
+	s.attributes(name, e, have)
 	return s.xattrs(name, e)
 }
 
-func (s *ext4Script) create(name string, e *entry) error {
+// create returns the mode that debugfs gives: folders 0755, links 0777, files the mode of the host's.
+func (s *ext4Script) create(name string, e *entry) (mode uint32, err error) {
 	switch e.mode & modeType {
 	case modeDir:
 		s.say("mkdir", name)
+		return modeDir | 0o755, nil
 	case modeSymlink:
 		s.say("symlink", name, e.link)
+		return modeSymlink | 0o777, nil
 	case modeChar:
 		s.say("mknod", name, "c", fmt.Sprint(e.major), fmt.Sprint(e.minor))
 	case modeBlock:
@@ -256,11 +261,16 @@ func (s *ext4Script) create(name string, e *entry) error {
 	default:
 		source, err := s.hostFile(e)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		s.say("write", source, name)
+		st, err := os.Stat(source)
+		if err != nil {
+			return 0, err
+		}
+		return unixMode(st.Mode()), nil
 	}
-	return nil
+	return 0, nil // is set in any case
 }
 
 // hostFile is where debugfs can read the content. A file of the host is checked again here, as close to its use as can be.
@@ -277,7 +287,11 @@ func (s *ext4Script) hostFile(e *entry) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return f.Name(), errors.Join(copyContent(f, e), f.Close())
+	err = copyContent(f, e)
+	if err == nil && e.mode&0o7400 == 0o400 { // or it could not be read any more
+		err = f.Chmod(fs.FileMode(e.mode & 0o777))
+	}
+	return f.Name(), errors.Join(err, f.Close())
 }
 
 func (s *ext4Script) temporary() (*os.File, error) {
@@ -293,13 +307,19 @@ func inodeName(name string) string {
 	return "./" + name
 }
 
-// attributes sets what creating does not: it takes modes from the host's file, and owners from whoever builds.
-func (s *ext4Script) attributes(name string, e *entry) {
-	when := "@" + strconv.FormatInt(s.image.epoch, 10)
+// attributes sets what creating has not: each command looks the name up in its folder again, which is most of the work. Times
+// are right already, by E2FSPROGS_FAKE_TIME, and owners are 0. have is the mode that creating gave.
+func (s *ext4Script) attributes(name string, e *entry, have uint32) {
 	name = inodeName(name)
-	for _, f := range [][2]string{{"mode", fmt.Sprintf("0%o", e.mode)}, {"uid", fmt.Sprint(e.uid)}, {"gid", fmt.Sprint(e.gid)},
-		{"atime", when}, {"ctime", when}, {"mtime", when}, {"crtime", when}} {
-		s.say("set_inode_field", name, f[0], f[1])
+	set := func(field, value string) { s.say("set_inode_field", name, field, value) }
+	if e.mode != have {
+		set("mode", fmt.Sprintf("0%o", e.mode))
+	}
+	if e.uid != 0 {
+		set("uid", fmt.Sprint(e.uid))
+	}
+	if e.gid != 0 {
+		set("gid", fmt.Sprint(e.gid))
 	}
 }
 

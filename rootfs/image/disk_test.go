@@ -64,6 +64,10 @@ func TestExt4(t *testing.T) {
 		{"stat /usr/bin/tool", "security.capability"}, {"ea_get -x /usr/bin/tool user.note", "61 00 62"}, {"stat /dev/console", "Device major/minor number: 05:01"},
 		{"stat /fifo", "Type: FIFO"}, {`cat "odd ""name"" here"`, "odd"}, {"stat /sbin/init", `Fast link dest: "/init"`}, {"stat /tmp", "Mode:  01777"},
 		{"stat /usr/bin/tool", "mtime: 0x6553f100:00000000"}, {"show_super_stats -h", "rouse"}, {"stat /", "Mode:  0755"},
+		{"stat /empty", "mtime: 0x6553f100:00000000"}, {"stat /empty", "atime: 0x6553f100:00000000"}, {"stat /empty", "ctime: 0x6553f100:00000000"}, {"stat /empty", "crtime: 0x6553f100:00000000"},
+		{"stat /tmp", "crtime: 0x6553f100:00000000"}, {"stat /sbin/init", "mtime: 0x6553f100:00000000"}, {"stat /dev/console", "mtime: 0x6553f100:00000000"}, {"stat /", "mtime: 0x6553f100:00000000"},
+		{"stat /empty", "Mode:  0644"}, {"stat /empty", "User:     0   Group:     0"}, {"stat /dev/null", "Mode:  0666"}, {"stat /root", "Mode:  0700"}, {"stat /init", "Mode:  0755"},
+		{"stat /sbin/init", "Mode:  0777"},
 		{"stat /odd/<2>", "Mode:  0640"}, {"stat /odd/<2>", "Links: 2"}, {"ea_get /odd/-f user.note", `"f"`}, {"stat /odd/-r", "Mode:  0711"}, {`cat "/odd/back\slash #1"`, "b"},
 	} {
 		if got := say(t, debugfs, "-R", c.command, disk); !strings.Contains(got, c.want) {
