@@ -72,12 +72,18 @@ const (
 )
 
 // bpf calls bpf(2).
-func bpf[T any](cmd int, attr *T) (int, error) {
-	n, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(cmd), uintptr(unsafe.Pointer(attr)), unsafe.Sizeof(*attr))
+func bpf(cmd int, attr unsafe.Pointer, size uintptr) (int, error) {
+	n, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(cmd), uintptr(attr), size)
 	if errno != 0 {
 		return -1, errno
 	}
 	return int(n), nil
+}
+
+// bpfID opens a map or a program by its id.
+func bpfID(cmd int, id uint32) (int, error) {
+	attr := bpfGetID{id: id}
+	return bpf(cmd, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 }
 
 func bpfName(s string) (name [16]byte) {
@@ -102,7 +108,7 @@ type program struct {
 
 func newValve(tc bool, allow []Allow) (*valve, error) {
 	attr := bpfMapCreate{mapType: bpfTypeArray, keySize: 4, valueSize: 4, maxEntries: 1, name: bpfName("rouse_gate")}
-	fd, err := bpf(unix.BPF_MAP_CREATE, &attr)
+	fd, err := bpf(unix.BPF_MAP_CREATE, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	if err != nil {
 		return nil, describe(bpfError(err), "create map")
 	}
@@ -180,7 +186,7 @@ func loadProgram(f filter) (program, error) {
 	attr.name = bpfName(p.name)
 	attr.insns, attr.license = unsafe.Pointer(&code[0]), unsafe.Pointer(&license[0])
 	for range loadTries {
-		if p.fd, err = bpf(unix.BPF_PROG_LOAD, &attr); !errors.Is(err, unix.EAGAIN) {
+		if p.fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); !errors.Is(err, unix.EAGAIN) {
 			break
 		}
 	}
@@ -211,20 +217,20 @@ func storeState(mapFD int, s State) error {
 	var key uint32
 	value := uint32(s)
 	attr := bpfMapElem{mapFD: uint32(mapFD), key: unsafe.Pointer(&key), value: unsafe.Pointer(&value)}
-	_, err := bpf(unix.BPF_MAP_UPDATE_ELEM, &attr)
+	_, err := bpf(unix.BPF_MAP_UPDATE_ELEM, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	return err
 }
 
 func loadState(mapFD int) (State, error) {
 	var key, value uint32
 	attr := bpfMapElem{mapFD: uint32(mapFD), key: unsafe.Pointer(&key), value: unsafe.Pointer(&value)}
-	_, err := bpf(unix.BPF_MAP_LOOKUP_ELEM, &attr)
+	_, err := bpf(unix.BPF_MAP_LOOKUP_ELEM, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	return State(value), err
 }
 
 // withMap opens a map by id, a gate's of another process perhaps.
 func withMap(id uint32, f func(fd int) error) error {
-	fd, err := bpf(unix.BPF_MAP_GET_FD_BY_ID, &bpfGetID{id: id})
+	fd, err := bpfID(unix.BPF_MAP_GET_FD_BY_ID, id)
 	if err != nil {
 		return describe(err, "open map %d", id)
 	}
@@ -245,7 +251,7 @@ func (p program) info() (programInfo, error) {
 	ids := make([]uint32, 4)
 	raw.mapCount, raw.mapIDs = uint32(len(ids)), unsafe.Pointer(&ids[0])
 	attr := bpfGetInfo{fd: uint32(p.fd), infoLen: uint32(unsafe.Sizeof(raw)), info: unsafe.Pointer(&raw)}
-	_, err := bpf(unix.BPF_OBJ_GET_INFO_BY_FD, &attr)
+	_, err := bpf(unix.BPF_OBJ_GET_INFO_BY_FD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	if err != nil {
 		return programInfo{}, os.NewSyscallError("bpf program info", err)
 	}
@@ -255,7 +261,7 @@ func (p program) info() (programInfo, error) {
 
 // programByID opens a program; the caller closes it.
 func programByID(id uint32) (program, error) {
-	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, &bpfGetID{id: id})
+	fd, err := bpfID(unix.BPF_PROG_GET_FD_BY_ID, id)
 	if err != nil {
 		return program{fd: -1}, describe(err, "open program %d", id)
 	}

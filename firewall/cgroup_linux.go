@@ -138,11 +138,11 @@ func (c *cgroup) set(s State) error {
 
 func (c *cgroup) attach(found [2][]programInfo) error {
 	for i, p := range c.valve.progs {
-		if slices.ContainsFunc(found[i], c.isOwn) {
+		if c.anyOwn(found[i]) {
 			continue
 		}
 		attr := bpfAttach{target: uint32(c.dir), prog: uint32(p.fd), attachType: attachTypes[i], flags: unix.BPF_F_ALLOW_MULTI}
-		if _, err := bpf(unix.BPF_PROG_ATTACH, &attr); err != nil {
+		if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
 			return describe(err, "attach %s", p.name)
 		}
 	}
@@ -182,7 +182,7 @@ func (c *cgroup) detachID(direction int, id uint32) error {
 // detachProgram is content if the program was not there.
 func (c *cgroup) detachProgram(direction int, p program) error {
 	attr := bpfAttach{target: uint32(c.dir), prog: uint32(p.fd), attachType: attachTypes[direction]}
-	if _, err := bpf(unix.BPF_PROG_DETACH, &attr); err != nil && !errors.Is(err, unix.ENOENT) {
+	if _, err := bpf(unix.BPF_PROG_DETACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil && !errors.Is(err, unix.ENOENT) {
 		return describe(err, "detach program")
 	}
 	return nil
@@ -190,6 +190,15 @@ func (c *cgroup) detachProgram(direction int, p program) error {
 
 // attachTypes by direction: in, out.
 var attachTypes = [2]uint32{unix.BPF_CGROUP_INET_INGRESS, unix.BPF_CGROUP_INET_EGRESS}
+
+func (c *cgroup) anyOwn(infos []programInfo) bool {
+	for _, info := range infos {
+		if c.isOwn(info) {
+			return true
+		}
+	}
+	return false
+}
 
 func (c *cgroup) isOwn(info programInfo) bool { return slices.Contains(info.maps, c.valve.mapID) }
 
@@ -268,7 +277,7 @@ const maxPrograms = 64
 func (c *cgroup) query(attachType uint32) ([]uint32, error) {
 	ids := make([]uint32, maxPrograms)
 	attr := bpfQuery{target: uint32(c.dir), attachType: attachType, progIDs: unsafe.Pointer(&ids[0]), progCount: maxPrograms}
-	_, err := bpf(unix.BPF_PROG_QUERY, &attr)
+	_, err := bpf(unix.BPF_PROG_QUERY, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	if err != nil {
 		return nil, err
 	}

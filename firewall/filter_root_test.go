@@ -110,7 +110,7 @@ func testRun(t *testing.T, h *host, fd int, packet []byte) uint32 {
 		skb := make([]byte, 192)
 		binary.NativeEndian.PutUint32(skb[skbIfindex:], uint32(ifi.Index))
 		attr.contextIn, attr.context = uint32(len(skb)), unsafe.Pointer(&skb[0])
-		_, err = bpf(unix.BPF_PROG_TEST_RUN, &attr)
+		_, err = bpf(unix.BPF_PROG_TEST_RUN, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 		return err
 	})
 	return attr.result

@@ -118,7 +118,7 @@ func effective(dir string) (names string) {
 			programs                     unsafe.Pointer
 			count, _                     uint32
 		}{uint32(fd), typ, unix.BPF_F_QUERY_EFFECTIVE, 0, unsafe.Pointer(&ids[0]), maxPrograms, 0}
-		if _, err := bpf(unix.BPF_PROG_QUERY, &attr); err != nil {
+		if _, err := bpf(unix.BPF_PROG_QUERY, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
 			return err.Error()
 		}
 		for _, id := range ids[:attr.count] {

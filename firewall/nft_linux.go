@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -127,8 +126,12 @@ func (n *nft) send(b batch) error { return n.sock.transact(b.bytes, b.last) }
 // service may have begun to use it since.
 func (n *nft) variant(s State) *variant {
 	tracking := s == Hold && n.caps.conntrack && n.tracked.running()
-	i := slices.IndexFunc(n.variants, func(v variant) bool { return v.state == s && v.tracking == tracking })
-	return &n.variants[i]
+	for i := range n.variants {
+		if v := &n.variants[i]; v.state == s && v.tracking == tracking {
+			return v
+		}
+	}
+	return nil // cannot be: compile makes them all
 }
 
 // readTries bounds how often a reading is begun again because somebody changed

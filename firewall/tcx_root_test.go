@@ -19,7 +19,7 @@ const beforeOthers = 1 << 3 // BPF_F_BEFORE
 func tcxAttach(v *valve, index int32) error {
 	for i, p := range v.progs {
 		attr := bpfAttach{target: uint32(index), prog: uint32(p.fd), attachType: tcxTypes[i], flags: beforeOthers}
-		if _, err := bpf(unix.BPF_PROG_ATTACH, &attr); err != nil {
+		if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
 			return describe(err, "attach by tcx")
 		}
 	}
@@ -30,7 +30,7 @@ func tcxDetach(v *valve, index int32) error {
 	var failed error
 	for i, p := range v.progs {
 		attr := bpfAttach{target: uint32(index), prog: uint32(p.fd), attachType: tcxTypes[i]}
-		_, err := bpf(unix.BPF_PROG_DETACH, &attr)
+		_, err := bpf(unix.BPF_PROG_DETACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 		failed = errors.Join(failed, err)
 	}
 	return failed
@@ -118,7 +118,7 @@ func loadBare(a *assembler) (*valve, error) {
 	}
 	license := []byte("Apache-2.0\x00")
 	attr := bpfProgLoad{progType: bpfTypeSchedCls, insnCount: uint32(len(code) / 8), insns: unsafe.Pointer(&code[0]), license: unsafe.Pointer(&license[0])}
-	fd, err := bpf(unix.BPF_PROG_LOAD, &attr)
+	fd, err := bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	if err != nil {
 		return nil, err
 	}

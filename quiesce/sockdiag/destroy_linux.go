@@ -26,16 +26,16 @@ func (ins *Inspector) Destroy(ctx context.Context, sockets []Socket) (left []Soc
 	ins.mu.Lock()
 	defer ins.mu.Unlock()
 	var ours []Socket
-	for _, s := range sockets {
-		if spent(s.state, s.Inode) && s.Cookie == 0 {
-			continue // not to be named, and nothing in it
+	for i := range sockets {
+		s := &sockets[i]
+		switch why := indestructible(s); {
+		case spent(s.state, s.Inode) && s.Cookie == 0: // not to be named, and nothing in it
+		case why != "":
+			left = append(left, *s)
+			left[len(left)-1].Reason = why
+		default:
+			ours = append(ours, *s)
 		}
-		if why := indestructible(&s); why != "" {
-			s.Reason = why
-			left = append(left, s)
-			continue
-		}
-		ours = append(ours, s)
 	}
 	if len(ours) == 0 {
 		return left, nil
@@ -181,7 +181,8 @@ func (l *look) remaining(ours []Socket, refused map[uint64]string) ([]Socket, er
 		}
 	}
 	var left []Socket
-	for _, s := range ours {
+	for i := range ours {
+		s := &ours[i]
 		state := there[key(s.Cookie, s.Inode)]
 		if state == 0 || spent(state, s.Inode) {
 			continue
@@ -190,7 +191,7 @@ func (l *look) remaining(ours []Socket, refused map[uint64]string) ([]Socket, er
 		if why := refused[s.Cookie]; why != "" {
 			s.Reason = "SOCK_DESTROY: " + why
 		}
-		left = append(left, s)
+		left = append(left, *s)
 	}
 	return left, nil
 }

@@ -73,18 +73,22 @@ func leaves(r *inetRow) bool {
 // dropSelf takes out connections of an own address to itself. Only if there are any are the addresses asked for, and
 // only afterwards, for the receive buffer serves one dump at a time.
 func (l *look) dropSelf(ns *namespace, from int) error {
-	toSelf := func(s Socket) bool {
+	toSelf := func(s *Socket) bool {
 		id := sockid(s.id[:])
 		return id.local(s.family).Addr() == id.remote(s.family).Addr()
 	}
-	if !slices.ContainsFunc(l.found[from:], toSelf) {
+	any := false
+	for i := from; i < len(l.found); i++ {
+		any = any || toSelf(&l.found[i])
+	}
+	if !any {
 		return nil
 	}
 	own, err := ns.addresses(l.ctx, l.ins.buf, "")
 	if err != nil {
 		return fmt.Errorf("addresses: %w", err)
 	}
-	kept := slices.DeleteFunc(l.found[from:], func(s Socket) bool {
+	kept := leaveOut(l.found[from:], func(s *Socket) bool {
 		return toSelf(s) && slices.Contains(own, sockid(s.id[:]).remote(s.family).Addr().Unmap())
 	})
 	l.found = l.found[:from+len(kept)]

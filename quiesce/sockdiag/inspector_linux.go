@@ -179,7 +179,7 @@ func (ins *Inspector) finish(found []Socket) ([]Socket, error) {
 		return nil, err
 	}
 	if ins.options.Ignore != nil {
-		found = slices.DeleteFunc(found, func(s Socket) bool { return ins.options.Ignore(&s) })
+		found = leaveOut(found, ins.options.Ignore)
 	}
 	return found, nil
 }
@@ -205,11 +205,32 @@ func (l *look) exclude() error {
 		}
 		return slices.Contains(list, a)
 	}
-	l.found = slices.DeleteFunc(l.found, func(s Socket) bool {
-		return s.Inode != 0 && own[s.Inode] || s.peer != 0 && own[s.peer] || s.peerPID != 0 && l.excluded(s.peerPID) ||
-			slices.ContainsFunc(l.ins.options.Allowed, func(a Allowed) bool { return a.covers(&s, owns) })
+	l.found = leaveOut(l.found, func(s *Socket) bool {
+		if s.Inode != 0 && own[s.Inode] || s.peer != 0 && own[s.peer] || s.peerPID != 0 && l.excluded(s.peerPID) {
+			return true
+		}
+		for _, a := range l.ins.options.Allowed {
+			if a.covers(s, owns) {
+				return true
+			}
+		}
+		return false
 	})
 	return err
+}
+
+// leaveOut removes sockets in place. They are large: none is passed by value.
+func leaveOut(found []Socket, drop func(*Socket) bool) []Socket {
+	n := 0
+	for i := range found {
+		if !drop(&found[i]) {
+			if n != i {
+				found[n] = found[i]
+			}
+			n++
+		}
+	}
+	return found[:n]
 }
 
 // identity tells sockets apart from one look to the next.
@@ -242,9 +263,12 @@ func (ins *Inspector) age(found []Socket) {
 
 // own tells the Inspector's own sockets, which hold the very dump that lists them.
 func (ins *Inspector) own(inode uint64) bool {
-	return slices.ContainsFunc(ins.spaces, func(ns *namespace) bool {
-		return inode == ns.diag.inode || inode == ns.route.inode
-	})
+	for _, ns := range ins.spaces {
+		if inode == ns.diag.inode || inode == ns.route.inode {
+			return true
+		}
+	}
+	return false
 }
 
 // ownInodes are the sockets of the excluded processes.

@@ -173,8 +173,11 @@ func vsockName(sa unix.Sockaddr) string {
 // pipe counts a pipe between processes. One within a process (an event loop's own wake-up) is that process's business, and one
 // that an excluded process reads is drained by it.
 func (l *look) pipe(ends []handle, name string) error {
-	among := func(is func(handle) bool) bool { return slices.ContainsFunc(ends, is) }
-	if among(func(e handle) bool { return l.excluded(e.pid) }) || !among(func(e handle) bool { return e.pid != ends[0].pid }) {
+	excluded, shared := false, false
+	for _, e := range ends {
+		excluded, shared = excluded || l.excluded(e.pid), shared || e.pid != ends[0].pid
+	}
+	if excluded || !shared {
 		return nil
 	}
 	s := Socket{Protocol: "pipe", Local: name, Inode: ends[0].inode, Reason: whyUnread, pipe: true}

@@ -45,6 +45,9 @@ func (w *waiter) wait(ctx context.Context, o WaitOptions) (left []Socket, err er
 	for n, empty := 1, 0; ; n++ {
 		begin := w.now()
 		found, err := w.look(ctx, empty > 0)
+		if err == nil {
+			left = found
+		}
 		switch {
 		case ctx.Err() != nil:
 			return left, fmt.Errorf("wait for %d sockets: %w", len(left), ctx.Err())
@@ -53,7 +56,6 @@ func (w *waiter) wait(ctx context.Context, o WaitOptions) (left []Socket, err er
 		case err != nil:
 			return left, err
 		default:
-			left = found
 			if o.Looked != nil {
 				o.Looked(n, left)
 			}
