@@ -148,7 +148,7 @@ func (b *buildCommand) writeFiles(ctx context.Context, p *plan, img *image.Image
 
 // early is the initrd that finds the disk, mounts it and goes on there. Kernels of distributions have the drivers as modules.
 func (b *buildCommand) early(p *plan) image.Spec {
-	s := image.Spec{Init: p.spec.Init, ModulesDir: b.Modules, Release: p.spec.Release, Optional: config.GuestModules(), Epoch: p.spec.Epoch}
+	s := image.Spec{Init: p.spec.Init, ModulesDir: b.Modules, Release: p.spec.Release, Optional: config.GuestModules(), Epoch: p.spec.Epoch, Signed: p.spec.Signed}
 	s.Modules = []string{"virtio_blk", b.Format}
 	if b.Format == "squashfs" {
 		s.Modules = append(s.Modules, "overlay")

@@ -21,8 +21,8 @@ import (
 // include/uapi/linux/module.h, v5.17), if it was built with CONFIG_MODULE_DECOMPRESS.
 var inKernelSince = [2]int{5, 17}
 
-// decompresses tells whether modules are stored decompressed: as Spec says, and where it leaves that open, if the kernel
-// is too old to do it.
+// decompresses tells whether modules are stored decompressed: as Spec says, and where it leaves that open, if their
+// signature is to go, or the kernel is too old to do it.
 func (b *builder) decompresses(release string) (bool, error) {
 	switch b.spec.Decompress {
 	case "yes":
@@ -31,7 +31,12 @@ func (b *builder) decompresses(release string) (bool, error) {
 		return false, nil
 	case "", "auto":
 		major, minor := version(release)
-		return major < inKernelSince[0] || major == inKernelSince[0] && minor < inKernelSince[1], nil
+		old := major < inKernelSince[0] || major == inKernelSince[0] && minor < inKernelSince[1]
+		if _, err := exec.LookPath("xz"); err != nil && !old {
+			b.warn("xz is not installed: modules stay compressed and signed, and load ten times slower; install xz-utils")
+			return false, nil
+		}
+		return old || !b.spec.Signed, nil
 	}
 	return false, fmt.Errorf("unknown value %q for decompress; use auto, yes or no", b.spec.Decompress)
 }
@@ -52,7 +57,7 @@ func version(release string) (major, minor int) {
 	return major, minor
 }
 
-// plainModule reads a compressed module file. gzip and zstd need nothing; for xz there is no library here, so that the
+// plainModule reads a module file, compressed or not. gzip and zstd need nothing; for xz there is no library here, so that the
 // program xz must be installed.
 func plainModule(file string) ([]byte, error) {
 	f, err := os.Open(file)
@@ -62,6 +67,8 @@ func plainModule(file string) ([]byte, error) {
 	defer f.Close()
 	var r io.Reader
 	switch format := kmod.Compression(file); format {
+	case "":
+		r = f
 	case "gz":
 		r, err = gzip.NewReader(f)
 	case "zst":

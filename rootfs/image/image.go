@@ -31,9 +31,13 @@ type Spec struct {
 	ModulesDir        string
 	Release           string // which release, if ModulesDir has several
 	Modules, Optional []string
-	// Decompress says whether compressed modules are stored plain: yes, no, or auto (also ""): if the kernel is older than
+	// Decompress says whether compressed modules are stored plain: yes, no, or auto (also ""): if they are not to be Signed, or the kernel is older than
 	// 5.17. A newer kernel without CONFIG_MODULE_DECOMPRESS needs yes.
 	Decompress string
+	// Signed keeps the signatures of modules, for a kernel that insists on them (CONFIG_MODULE_SIG_FORCE,
+	// module.sig_enforce, lockdown). Without, the kernel calls itself tainted (E), and loads a module ten times faster:
+	// checking costs 65 million instructions each (Debian's 6.12), and whoever could change a module in an image can change all of it.
+	Signed bool
 	// Choose is asked for the rest when Layers, Dir, Init and Files are in place: what it returns is used in place of Config, Modules
 	// and Commands, and besides Files. So can a configuration follow from what an image holds.
 	Choose       func(*Contents) (Choice, error)

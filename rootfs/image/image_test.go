@@ -95,7 +95,7 @@ func modulesDir(t *testing.T) string {
 }
 
 func TestBuild(t *testing.T) {
-	got := build(t, Spec{Init: program(t, elf.EM_X86_64, ""), Config: []byte("x = 1\n"), ModulesDir: modulesDir(t),
+	got := build(t, Spec{Init: program(t, elf.EM_X86_64, ""), Config: []byte("x = 1\n"), ModulesDir: modulesDir(t), Signed: true,
 		Modules: []string{"b", "fuse"}, Optional: []string{"nope", "a"}, Epoch: 1234,
 		Files: []File{{Path: "/srv/data", Data: []byte("hello"), UID: 7, GID: 8, Mode: 0o640}}})
 	for _, c := range []struct {
@@ -150,9 +150,10 @@ func TestDecompress(t *testing.T) {
 	}
 	for _, c := range []struct {
 		release, how string
+		signed       bool
 		plain        bool
-	}{{"5.14.0-x", "", true}, {"6.1.0-x", "auto", false}, {"6.1.0-x", "yes", true}, {"5.14.0-x", "no", false}} {
-		got := build(t, Spec{Init: program(t, elf.EM_X86_64, ""), ModulesDir: dir, Release: c.release, Modules: []string{"b"}, Decompress: c.how})
+	}{{"5.14.0-x", "", true, true}, {"6.1.0-x", "auto", true, false}, {"6.1.0-x", "", false, true}, {"6.1.0-x", "yes", true, true}, {"5.14.0-x", "no", false, false}} {
+		got := build(t, Spec{Init: program(t, elf.EM_X86_64, ""), ModulesDir: dir, Release: c.release, Modules: []string{"b"}, Decompress: c.how, Signed: c.signed})
 		at := "lib/modules/" + c.release + "/"
 		dep := "a.ko.gz:\nb.ko.zst: a.ko.gz\n"
 		if c.plain {
@@ -207,7 +208,7 @@ func TestFromFolder(t *testing.T) {
 }
 
 func TestSameBytes(t *testing.T) {
-	s := Spec{Init: program(t, elf.EM_X86_64, ""), ModulesDir: modulesDir(t), Modules: []string{"b"}}
+	s := Spec{Init: program(t, elf.EM_X86_64, ""), ModulesDir: modulesDir(t), Modules: []string{"b"}, Signed: true}
 	var plain bytes.Buffer
 	for _, format := range Formats {
 		s.Compress = format

@@ -78,12 +78,15 @@ func findRelease(root, want string) (string, error) {
 func (b *builder) putModule(name, from, to string, plain bool) (string, error) {
 	source := filepath.Join(from, name)
 	format := kmod.Compression(name)
-	if format == "" || !plain {
+	if !plain || format == "" && b.spec.Signed {
 		return name, b.addFile(File{Path: path.Join(to, name), Mode: 0o644, Source: source})
 	}
 	data, err := plainModule(source)
 	if err != nil {
 		return "", fmt.Errorf("decompress %s: %w", source, err)
+	}
+	if !b.spec.Signed {
+		data = withoutSignature(data)
 	}
 	name = strings.TrimSuffix(name, "."+format)
 	return name, b.addFile(File{Path: path.Join(to, name), Mode: 0o644, Data: data})
