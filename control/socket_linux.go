@@ -16,12 +16,24 @@ import (
 // and chmod, and through a descriptor passed on, the mode alone would not say who speaks. A stale
 // socket of an earlier run is replaced. It returns when ctx ends, with nil, or when listening fails.
 func (s *Server) ServeUnix(ctx context.Context, path string) error {
-	l, err := listenUnix(path)
+	serve, err := s.ListenUnix(path)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(path)
-	return s.serveListener(ctx, l, func(c *os.File, _ unix.Sockaddr) error { return ownPeer(c) })
+	return serve(ctx)
+}
+
+// ListenUnix is the first half of ServeUnix: when it returns, clients can connect, and wait for serve. A service may ask
+// PID 1 as soon as it is started.
+func (s *Server) ListenUnix(path string) (serve func(context.Context) error, err error) {
+	l, err := listenUnix(path)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		defer os.Remove(path)
+		return s.serveListener(ctx, l, func(c *os.File, _ unix.Sockaddr) error { return ownPeer(c) })
+	}, nil
 }
 
 func listenUnix(path string) (*listener, error) {

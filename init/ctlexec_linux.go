@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/control"
-	"rouse/service"
 )
 
 // ctlExec becomes a command that runs as a service does. PID 1 has no part in it: this process joins the cgroup
@@ -50,7 +49,10 @@ func servicePID(name string) (int, error) {
 	if s.State != "running" && s.State != "booting" {
 		return 0, errors.New("the guest is " + s.State + ": its services are frozen or about to be")
 	}
-	var list []service.Status
+	var list []struct {
+		Name, State string
+		PID         int
+	}
 	if err := ask(askTimeout, "rouse-services", nil, &list); err != nil {
 		return 0, err
 	}

@@ -33,10 +33,13 @@ func showRows(out io.Writer, asJSON bool, list json.RawMessage, columns string) 
 	return show(out, asJSON, list, func() { io.WriteString(out, table(rows, strings.Fields(columns))) })
 }
 
+// widest is how wide a cell may be to make its column wide.
+const widest = 44
+
 func table(rows []map[string]json.RawMessage, columns []string) string {
 	lines := make([]string, len(rows)+1)
 	for i, column := range columns {
-		width := 0
+		from, width := len(lines[0]), 0
 		for j := range lines {
 			cell := strings.ToUpper(column)
 			if j > 0 {
@@ -46,11 +49,11 @@ func table(rows []map[string]json.RawMessage, columns []string) string {
 				}
 			}
 			lines[j] += cell
-			width = max(width, len(lines[j]))
+			width = max(width, min(len(lines[j]), from+widest))
 		}
 		for j := range lines {
 			if i < len(columns)-1 {
-				lines[j] += strings.Repeat(" ", width-len(lines[j])+2)
+				lines[j] += strings.Repeat(" ", max(width-len(lines[j]), 0)+2)
 			}
 		}
 	}
