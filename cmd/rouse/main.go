@@ -20,19 +20,19 @@ type cli struct {
 	JSON    bool             `help:"Print one JSON object a line on standard output, and nothing else there."`
 	Version kong.VersionFlag `help:"Print the version."`
 
-	Build  buildCommand  `cmd:"" help:"Make a bootable image from a program and a configuration. Needs no root."`
-	Bake   bakeCommand   `cmd:"" help:"Boot an image, wait for its services, quiesce it, and write a snapshot."`
-	Clone  cloneCommand  `cmd:"" help:"Start clones of a snapshot, each with a generation of its own, and wait until each is safe."`
-	Export exportCommand `cmd:"" help:"Write a snapshot as one file."`
-	Import importCommand `cmd:"" help:"Make a snapshot folder of such a file."`
-	Push   pushCommand   `cmd:"" help:"Send a snapshot to a container registry."`
-	Pull   pullCommand   `cmd:"" help:"Fetch a snapshot from a container registry."`
-	Verify verifyCommand `cmd:"" help:"Clone a snapshot or image twice and show what the clones share and must not. Exit status 1 if there is anything."`
-	Report reportCommand `cmd:"" help:"Show reports of quiesces and adjusts as a timeline, a picture or a page."`
-	PS     psCommand     `cmd:"" name:"ps" help:"List running clones."`
-	Logs   logsCommand   `cmd:"" help:"Show the console of a clone."`
-	Stop   stopCommand   `cmd:"" help:"Shut clones down."`
-	RM     rmCommand     `cmd:"" name:"rm" help:"Remove clones that have ended from the list, with their consoles."`
+	Build  buildMachineCommand `cmd:"" help:"Make a bootable image from a program and a configuration. Needs no root."`
+	Bake   bakeCommand         `cmd:"" help:"Boot an image, wait for its services, quiesce it, and write a snapshot."`
+	Clone  cloneCommand        `cmd:"" help:"Start clones of a snapshot, each with a generation of its own, and wait until each is safe."`
+	Export exportCommand       `cmd:"" help:"Write a snapshot as one file."`
+	Import importCommand       `cmd:"" help:"Make a snapshot folder of such a file."`
+	Push   pushCommand         `cmd:"" help:"Send a snapshot to a container registry."`
+	Pull   pullCommand         `cmd:"" help:"Fetch a snapshot from a container registry."`
+	Verify verifyCommand       `cmd:"" help:"Clone a snapshot or image twice and show what the clones share and must not. Exit status 1 if there is anything."`
+	Report reportCommand       `cmd:"" help:"Show reports of quiesces and adjusts as a timeline, a picture or a page."`
+	PS     psCommand           `cmd:"" name:"ps" help:"List running clones."`
+	Logs   logsCommand         `cmd:"" help:"Show the console of a clone."`
+	Stop   stopCommand         `cmd:"" help:"Shut clones down."`
+	RM     rmCommand           `cmd:"" name:"rm" help:"Remove clones that have ended from the list, with their consoles."`
 
 	Completion completionCommand `cmd:"" help:"Print a shell's completion script."`
 	Man        manCommand        `cmd:"" help:"Print or write manual pages."`

@@ -205,3 +205,29 @@ func TestSnapshotCommandsRefuse(t *testing.T) {
 		t.Errorf("ps: %v, %s", err, out.String())
 	}
 }
+
+// TestBuildMachine: a VMM's configuration stands beside what was built, with names that the VMM finds in that folder.
+func TestBuildMachine(t *testing.T) {
+	dir := t.TempDir()
+	text, err := os.ReadFile(static(t))
+	must(t, err)
+	elf := put(t, filepath.Join(dir, "vmlinux"), string(text), 0o644)
+	config := put(t, filepath.Join(dir, "rouse.toml"), "[[service]]\nname = \"a\"\nexec = [\"/bin/a\"]\n", 0o644)
+	args := func(kernel, vmm string) []string {
+		return []string{"build", static(t), "-c", config, "-o", filepath.Join(dir, "image"), "--kernel", kernel, "--init", static(t), "--vmm", vmm, "--tap", "tap0"}
+	}
+	var out, diag bytes.Buffer
+	for _, vmm := range []string{"firecracker", "cloud-hypervisor"} {
+		must(t, run(args(elf, vmm), &out, &diag))
+		got, err := os.ReadFile(filepath.Join(dir, "image", vmm+".json"))
+		must(t, err)
+		for _, want := range []string{`"vmlinuz"`, `"initrd"`, `"vsock.sock"`, `"tap0"`} {
+			if !bytes.Contains(got, []byte(want)) {
+				t.Errorf("%s: no %s in\n%s", vmm, want, got)
+			}
+		}
+	}
+	if err := run(args(put(t, filepath.Join(dir, "bz"), "MZ", 0o644), "firecracker"), &out, &diag); err == nil || !strings.Contains(err.Error(), "extract-vmlinux") {
+		t.Errorf("a bzImage: %v", err)
+	}
+}

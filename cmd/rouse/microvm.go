@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"rouse/vmm"
@@ -26,9 +28,11 @@ func (b *bakeCommand) bakeMicro(s *session) error {
 	if err != nil {
 		return err
 	}
-	if m.Disks, err = parseDisks(b.Disk); err != nil {
+	more, err := parseDisks(b.Disk)
+	if err != nil {
 		return err
 	}
+	m.Disks = append(m.Disks, more...)
 	m.MemoryMiB, m.CPUs, m.Tap, m.MAC = b.Memory, b.CPUs, b.Tap, b.MAC
 	snapshot, err := microvm.Bake(s.ctx, microvm.BakeConfig{Kind: b.VMM, Program: b.VMMProgram, Machine: m, Output: b.Output, Port: b.VsockPort,
 		Timeout: b.Boot, Step: func(step string) { s.ui.step("bake", step, 5) }})
@@ -87,4 +91,32 @@ func (c *cloneCommand) runMicro(s *session, m vmm.Manifest) error {
 	fmt.Fprintln(os.Stderr, "running; Ctrl-C ends them")
 	<-s.ctx.Done()
 	return nil
+}
+
+// buildMachineCommand is rouse build with the configuration of a VMM beside what it made.
+type buildMachineCommand struct {
+	buildCommand
+	VMM string `name:"vmm" enum:",firecracker,cloud-hypervisor" default:"" help:"Write FOLDER/firecracker.json (for its --config-file) or FOLDER/cloud-hypervisor.json (for vm.create) too; run the VMM in that folder."`
+	Tap string `placeholder:"DEVICE" help:"TAP device in that file."`
+	MAC string `name:"mac" placeholder:"ADDRESS" help:"Hardware address in that file."`
+}
+
+// Run builds, and then writes what the VMM is to be told.
+func (b *buildMachineCommand) Run(s *session) error {
+	if b.VMM == microvm.Firecracker {
+		if err := microvm.CheckKernel(b.Kernel); err != nil {
+			return err
+		}
+	}
+	if err := b.buildCommand.Run(s); err != nil || b.VMM == "" {
+		return err
+	}
+	m, err := microvm.RelativeMachine(b.Output)
+	if err != nil {
+		return err
+	}
+	known := bakeCommand{Image: b.Output, vmmFlags: vmmFlags{VMM: b.VMM}}
+	known.adoptImage()
+	m.Tap, m.MAC, m.MemoryMiB, m.VsockPath = b.Tap, b.MAC, known.Memory, "vsock.sock"
+	return replaceFile(filepath.Join(b.Output, b.VMM+".json"), func(w io.Writer) error { return microvm.WriteConfig(w, b.VMM, m) })
 }

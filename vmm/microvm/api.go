@@ -134,7 +134,7 @@ func (fc) ready() string               { return "/version" }
 func (fc) args(socket string) []string { return []string{"--api-sock", socket} }
 
 func (fc) boot(ctx context.Context, a *api, m Machine) error {
-	if err := checkELF(m.Kernel); err != nil {
+	if err := CheckKernel(m.Kernel); err != nil {
 		return err
 	}
 	c := m.firecracker()

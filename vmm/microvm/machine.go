@@ -2,6 +2,7 @@ package microvm
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -38,7 +39,7 @@ type Machine struct {
 	CPUs      int    // 1 if zero
 	Tap       string // TAP device of the host; "" is no network
 	MAC       string
-	Disks     []vmm.Disk // raw
+	Disks     []vmm.Disk // raw and read-only; a snapshot wants them at the same path
 	VsockPath string     // unix socket that the VMM makes
 	Console   string     // file for the serial console; "" is the VMM's own output
 }
@@ -57,26 +58,34 @@ func (m Machine) withDefaults() (Machine, error) {
 		if d.Format != "raw" {
 			return m, fmt.Errorf("disk %s: format %q; Firecracker and Cloud Hypervisor clone raw disks", d.Path, d.Format)
 		}
+		// A snapshot holds the disk's path, not the disk: clones would all write to one.
+		if !d.ReadOnly {
+			return m, fmt.Errorf("disk %s: clones would all write to it; build with --format squashfs, or with an initrd", d.Path)
+		}
 	}
 	return m, nil
 }
 
-// FirecrackerConfig writes the machine as Firecracker's --config-file wants it.
-func FirecrackerConfig(w io.Writer, m Machine) error {
+// WriteConfig writes the machine as the VMM's own configuration: for Firecracker what --config-file wants, for
+// Cloud Hypervisor the body of vm.create.
+func WriteConfig(w io.Writer, kind string, m Machine) error {
 	m, err := m.withDefaults()
 	if err != nil {
 		return err
 	}
-	if err := checkELF(m.Kernel); err != nil {
+	if _, err := driverOf(kind); err != nil {
 		return err
 	}
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
+	if kind == CloudHypervisor {
+		return e.Encode(m.cloudHypervisor())
+	}
 	return e.Encode(m.firecracker())
 }
 
-// checkELF: Firecracker boots nothing else on x86, and says so only when it is too late.
-func checkELF(kernel string) error {
+// CheckKernel refuses what Firecracker does not boot on x86, where it says so only when it is too late.
+func CheckKernel(kernel string) error {
 	f, err := os.Open(kernel)
 	if err != nil {
 		return err
@@ -223,16 +232,36 @@ func (m Machine) cloudHypervisor() chConfig {
 	return c
 }
 
-// ImageMachine is the machine of an image folder made by rouse build.
+// ImageMachine is the machine of an image folder made by rouse build, with absolute paths.
 func ImageMachine(image string) (Machine, error) {
+	m, err := RelativeMachine(image)
+	if err != nil {
+		return m, err
+	}
+	if image, err = filepath.Abs(image); err != nil {
+		return m, err
+	}
+	m.Kernel, m.Initrd = filepath.Join(image, m.Kernel), filepath.Join(image, m.Initrd)
+	for i := range m.Disks {
+		m.Disks[i].Path = filepath.Join(image, m.Disks[i].Path)
+	}
+	return m, nil
+}
+
+// RelativeMachine is the same for a VMM that runs in the folder.
+func RelativeMachine(image string) (Machine, error) {
+	m := Machine{Kernel: vmm.KernelFile, Initrd: vmm.InitrdFile}
 	words, err := os.ReadFile(filepath.Join(image, vmm.CmdlineFile))
 	if err != nil {
-		return Machine{}, err
+		return m, err
 	}
-	abs, err := filepath.Abs(image)
-	if err != nil {
-		return Machine{}, err
+	m.Cmdline = strings.TrimSpace(string(words)) + " console=ttyS0 panic=-1 reboot=k"
+	text, err := os.ReadFile(filepath.Join(image, vmm.DisksFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return m, nil
 	}
-	return Machine{Kernel: filepath.Join(abs, vmm.KernelFile), Initrd: filepath.Join(abs, vmm.InitrdFile),
-		Cmdline: strings.TrimSpace(string(words)) + " console=ttyS0 panic=-1 reboot=k"}, nil
+	if err == nil {
+		err = json.Unmarshal(text, &m.Disks)
+	}
+	return m, err
 }

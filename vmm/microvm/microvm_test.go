@@ -122,13 +122,13 @@ func TestFakeIsStrict(t *testing.T) {
 	}
 }
 
-// TestFirecrackerConfig checks the file of rouse build --vmm firecracker against the description of the
+// TestWriteConfig checks the file of rouse build --vmm firecracker against the description of the
 // machine's whole configuration.
-func TestFirecrackerConfig(t *testing.T) {
+func TestWriteConfig(t *testing.T) {
 	m := machine(t)
 	m.VsockPath = "/v"
 	var b bytes.Buffer
-	if err := FirecrackerConfig(&b, m); err != nil {
+	if err := WriteConfig(&b, Firecracker, m); err != nil {
 		t.Fatal(err)
 	}
 	s, err := readSchema("firecracker.txt")
@@ -156,16 +156,31 @@ func TestFirecrackerConfig(t *testing.T) {
 		t.Errorf("docs/fleet.md: %v", err)
 	}
 	for name, change := range map[string]func(*Machine){
-		"no kernel":   func(m *Machine) { m.Kernel = "" },
-		"bzImage":     func(m *Machine) { m.Kernel = os.Args[0] + "x" },
-		"qcow2":       func(m *Machine) { m.Disks[0].Format = "qcow2" },
-		"text kernel": func(m *Machine) { os.WriteFile(m.Kernel, []byte("MZ bzImage"), 0o600) },
+		"no kernel": func(m *Machine) { m.Kernel = "" },
+		"qcow2":     func(m *Machine) { m.Disks[0].Format = "qcow2" },
+		"writable":  func(m *Machine) { m.Disks[0].ReadOnly = false },
 	} {
 		m := machine(t)
 		change(&m)
-		if err := FirecrackerConfig(io.Discard, m); err == nil {
+		if err := WriteConfig(io.Discard, Firecracker, m); err == nil {
 			t.Errorf("%s was taken", name)
 		}
+	}
+}
+
+func TestCheckKernel(t *testing.T) {
+	kernel := machine(t).Kernel
+	if err := CheckKernel(kernel); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(kernel, []byte("MZ bzImage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckKernel(kernel); err == nil || !strings.Contains(err.Error(), "extract-vmlinux") {
+		t.Errorf("%v", err)
+	}
+	if err := WriteConfig(io.Discard, "qemu", machine(t)); err == nil {
+		t.Error("qemu has such a configuration")
 	}
 }
 
