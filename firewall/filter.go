@@ -278,8 +278,6 @@ func (f filter) match(a *assembler, m match, next string) {
 // isARP is what a table of the arp family need not ask.
 type isARP struct{}
 
-func (isARP) String() string { return "ether type arp" }
-
 // ether asks for a prefix's family.
 func (f filter) ether(a *assembler, p netip.Prefix, next string) {
 	kind := uint16(etherIPv4)
