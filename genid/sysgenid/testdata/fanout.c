@@ -149,7 +149,8 @@ int main(int argc, char **argv)
 	if (pipe(answers))
 		fail("pipe");
 	for (i = 0; i < n; i++)
-		if ((fds[i] = eventfd(0, 0)) < 0)
+		/* a verdict and the next round's wake may both be waiting */
+		if ((fds[i] = eventfd(0, confirmed ? EFD_SEMAPHORE : 0)) < 0)
 			fail("eventfd");
 	switch (child = fork()) {
 	case -1:
