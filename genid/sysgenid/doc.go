@@ -43,6 +43,15 @@
 // that blocks holds up other reads and writes through the same description, as
 // the VFS does for any regular file.
 //
+// What it costs. A load is a load. A bump costs each watcher two FUSE requests if it blocks in read (the read and
+// the acknowledgement) and three if it polls (poll asks before it sleeps and when it wakes), and each makes its
+// thread sleep and wake once more. An eventfd that is answered through a pipe has one such cycle, and gives no
+// verdict on the answer: beside one that does, 1000 readers take 1.6 to 1.8 times as long until the last
+// acknowledgement, beside one that does not 2.5 to 3 (BenchmarkFanout, Linux 6.18, two processors). Of the server's time
+// then, seven tenths are the scheduler's (waking threads, and being preempted by them), an eighth is the kernel's
+// FUSE, and a ninth this package's and Go's. Real-time priority, batches of requests and busy waiting were tried, and
+// move less than the measurement's noise.
+//
 // The state of all open file descriptions is in core, which is pure and knows
 // neither FUSE nor files; wire has the layouts; *_linux.go has the effects.
 package sysgenid

@@ -218,7 +218,12 @@ func evict(fd int, mem []byte) {
 }
 
 func TestLimitPerUID(t *testing.T) {
-	d := serveIn(t, ModePageCache, 3)
+	for _, mode := range []Mode{ModePassthrough, ModePageCache} {
+		t.Run(mode.String(), func(t *testing.T) { limitPerUID(t, serveIn(t, mode, 3)) })
+	}
+}
+
+func limitPerUID(t *testing.T, d *device) {
 	clients := make([]*helper, 4)
 	for i := range clients {
 		clients[i] = start(t, 65534, "client")
@@ -227,6 +232,7 @@ func TestLimitPerUID(t *testing.T) {
 		c.want("0", "open %s", d.path)
 	}
 	clients[3].want("EMFILE", "open %s", d.path)
+	clients[3].want("EMFILE", "openro %s", d.path) // no way around it
 	other := start(t, 65533, "client")
 	other.want("0", "open %s", d.path) // is not starved
 	for range 5 {
