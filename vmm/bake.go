@@ -188,20 +188,7 @@ func (c *BakeConfig) bake(ctx context.Context, vm *VM, dir string) (Manifest, er
 		return m, err
 	}
 	c.Step("snapshot")
-	// What the guest has sent and QEMU not yet passed on would end with QEMU.
-	if err := vm.flushUserNetwork(ctx); err != nil {
-		return m, err
-	}
-	if c.Quiesced != nil {
-		if err := c.Quiesced(ctx, vm); err != nil {
-			return m, err
-		}
-	}
-	if err := vm.dropUserNetwork(ctx); err != nil {
-		return m, err
-	}
-	state := filepath.Join(dir, StateFile)
-	if err := vm.Snapshot(ctx, state); err != nil {
+	if err := c.snapshot(ctx, vm, dir); err != nil {
 		return m, err
 	}
 	c.Step("digest")
@@ -209,6 +196,23 @@ func (c *BakeConfig) bake(ctx context.Context, vm *VM, dir string) (Manifest, er
 		return m, err
 	}
 	return m, m.write(dir)
+}
+
+// snapshot writes the machine of a guest at rest.
+func (c *BakeConfig) snapshot(ctx context.Context, vm *VM, dir string) error {
+	// What the guest has sent and QEMU not yet passed on would end with QEMU.
+	if err := vm.flushUserNetwork(ctx); err != nil {
+		return err
+	}
+	if c.Quiesced != nil {
+		if err := c.Quiesced(ctx, vm); err != nil {
+			return err
+		}
+	}
+	if err := vm.dropUserNetwork(ctx); err != nil {
+		return err
+	}
+	return vm.Snapshot(ctx, filepath.Join(dir, StateFile))
 }
 
 // files are the snapshot's but for the manifest.

@@ -60,7 +60,7 @@ func run(args []string, out, diag io.Writer) error {
 		return err
 	}
 	// The first signal ends what is under way in order; QEMU's ends with us.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second one ends this process at once
 	return k.Run(&session{ctx: ctx, out: out, ui: newUI(diag, c.JSON), json: c.JSON})

@@ -53,20 +53,7 @@ func (c *cloneCommand) runMicro(s *session, m vmm.Manifest) error {
 	if err != nil {
 		return err
 	}
-	clones := make([]*microvm.Clone, c.N)
-	errs := make([]error, c.N)
-	var wg sync.WaitGroup
-	for i := range c.N {
-		one := microvm.CloneConfig{Snapshot: c.Snapshot, Program: c.VMMProgram, Port: c.VsockPort, Timeout: c.Timeout, NoVerify: !c.Verify}
-		if len(config.Taps) > 0 {
-			one.Tap = config.Taps[i]
-		}
-		if len(config.Identities) > 0 {
-			one.Identity = config.Identities[i]
-		}
-		wg.Go(func() { clones[i], errs[i] = microvm.StartClone(s.ctx, one) })
-	}
-	wg.Wait()
+	clones, err := c.startMicro(s, config)
 	defer func() {
 		for _, k := range clones {
 			if k != nil {
@@ -74,7 +61,7 @@ func (c *cloneCommand) runMicro(s *session, m vmm.Manifest) error {
 			}
 		}
 	}()
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return err
 	}
 	s.ui.close()
@@ -91,6 +78,25 @@ func (c *cloneCommand) runMicro(s *session, m vmm.Manifest) error {
 	fmt.Fprintln(os.Stderr, "running; Ctrl-C ends them")
 	<-s.ctx.Done()
 	return nil
+}
+
+// startMicro starts them side by side; those that did not start are nil.
+func (c *cloneCommand) startMicro(s *session, config vmm.CloneConfig) ([]*microvm.Clone, error) {
+	clones := make([]*microvm.Clone, c.N)
+	errs := make([]error, c.N)
+	var wg sync.WaitGroup
+	for i := range c.N {
+		one := microvm.CloneConfig{Snapshot: c.Snapshot, Program: c.VMMProgram, Port: c.VsockPort, Timeout: c.Timeout, NoVerify: !c.Verify}
+		if len(config.Taps) > 0 {
+			one.Tap = config.Taps[i]
+		}
+		if len(config.Identities) > 0 {
+			one.Identity = config.Identities[i]
+		}
+		wg.Go(func() { clones[i], errs[i] = microvm.StartClone(s.ctx, one) })
+	}
+	wg.Wait()
+	return clones, errors.Join(errs...)
 }
 
 // buildMachineCommand is rouse build with the configuration of a VMM beside what it made.
