@@ -620,6 +620,10 @@ func TestEscapeIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "double fork", func() bool { n := 0; eachID(l.byName["a"].cg.path, "cgroup.procs", func(int) { n++ }); return n == 2 })
+	eventually(t, "exec", func() bool {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", l.state("a").PID))
+		return string(comm) == "sleep\n"
+	})
 	if found, err := l.Escaped(); len(found) != 0 || err != nil {
 		t.Fatalf("a double fork counts as escaped: %+v, %v", found, err)
 	}

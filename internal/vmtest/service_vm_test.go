@@ -3,6 +3,7 @@
 package vmtest
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -148,4 +149,29 @@ func TestServicesCannotStarvePID1(t *testing.T) {
 			g.Do("rouse-service", map[string]any{"name": name, "action": "restart", "timeout-ms": 50000}, nil)
 		})
 	}
+}
+
+// TestPID1Figures tells what PID 1 costs with one and with fifty services, and how long it takes from the kernel's
+// hand-over to the first service. Memory is a budget; time is only told.
+func TestPID1Figures(t *testing.T) {
+	program := lab.Binary("figures")
+	if err := lab.goTool("build", "-o", program, "./internal/vmtest/figures"); err != nil {
+		t.Fatal(err)
+	}
+	forKernels(t, func(t *testing.T, series string) {
+		for _, n := range []int{1, 50} {
+			services := "[[service]]\nname = \"figures\"\nexec = [\"/figures\", \"late\"]\n"
+			for i := 1; i < n; i++ {
+				services += fmt.Sprintf("[[service]]\nname = \"s%d\"\nexec = [\"/figures\"]\n", i)
+			}
+			vm := Boot(t, lab.Image(t, series, services, map[string]string{"/figures": program}), nil)
+			line := Talk(t, vm).lines("figures", 1)[0]
+			t.Logf("%d services: %s", n, line)
+			var us, pss int
+			if _, err := fmt.Sscanf(line, "start_us=%d pss_kib=%d", &us, &pss); err != nil || us <= 0 || pss <= 0 || pss > 12<<10 {
+				t.Errorf("%d services: %s, %v; want at most 12 MiB", n, line, err)
+			}
+			vm.Close()
+		}
+	})
 }
