@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -56,7 +56,7 @@ func configFiles(root string) ([]config.Source, error) {
 		dir = "/"
 	}
 	names, _ := filepath.Glob(filepath.Join(root, dir, "rouse.d", "*.toml"))
-	slices.Sort(names)
+	sort.Strings(names)
 	var list []config.Source
 	for _, name := range append([]string{filepath.Join(root, dir, "rouse.toml")}, names...) {
 		text, err := os.ReadFile(name)
@@ -123,7 +123,7 @@ func named(prefix string, files map[string][]byte) []config.Source {
 		}
 		list = append(list, s)
 	}
-	slices.SortFunc(list, func(a, b config.Source) int { return strings.Compare(a.Name, b.Name) })
+	sort.Slice(list, func(a, b int) bool { return list[a].Name < list[b].Name })
 	return list
 }
 
