@@ -12,11 +12,11 @@ func (g *guest) panicked(reason any, stack []byte) {
 	message := fmt.Sprintf("panic: %v", reason)
 	g.problem("%s", message)
 	g.log.warn("%s\r\n%s", message, stack)
-	// At once, and whatever the flow is at; it follows.
-	if g.gate != nil {
-		_ = g.gate.Set(firewall.Shut)
-	}
 	if g.flow != nil {
 		g.flow.Fail(message)
+	}
+	// At once, whatever the flow is at. Last, for what panicked may have left the gate locked.
+	if g.gate != nil {
+		_ = g.gate.Set(firewall.Shut)
 	}
 }

@@ -50,7 +50,7 @@ func (m *Machine) abandonThaw() {
 	}
 	r.finish("superseded", cause.Error(), m.elapsed())
 	m.keep(r)
-	m.owe(*r, cause)
+	m.owe(r, cause)
 	m.owed()
 	m.owed = nil
 }

@@ -53,7 +53,7 @@ func testErrno(t *testing.T, step string, errs []error) {
 		f.errs[step] = errs
 	}, func(t *testing.T, f *fake, m *Machine) {
 		r, err := m.Quiesce(t.Context(), QuiesceOptions{Timeout: slowLook})
-		named := func(r Report) bool { return strings.Contains(r.Reason, errs[0].Error()) }
+		named := func(r *Report) bool { return strings.Contains(r.Reason, errs[0].Error()) }
 		if err != nil && (!errors.Is(err, errs[0]) || !named(r)) {
 			t.Errorf("quiesce: %v, report %+v", err, r)
 		}

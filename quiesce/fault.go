@@ -29,7 +29,7 @@ func (m *Machine) panicked(p any) {
 	m.job = nil
 	m.mu.Unlock()
 	if job != nil && m.owed == nil {
-		job.done <- quiesceResult{err: fmt.Errorf("quiesce: panic: %v", p)}
+		job.done <- quiesceResult{&Report{}, fmt.Errorf("quiesce: panic: %v", p)}
 	}
 }
 

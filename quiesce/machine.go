@@ -194,7 +194,7 @@ func (m *Machine) advance(e Event) (from, to State, err error) {
 		m.pending = pending
 	}
 	if m.job != nil && from == Running && to != Quiescing {
-		m.job.done <- quiesceResult{err: fmt.Errorf("quiesce: %w: %s", ErrBusy, e)}
+		m.job.done <- quiesceResult{&Report{}, fmt.Errorf("quiesce: %w: %s", ErrBusy, e)}
 		m.job = nil
 	}
 	m.state = to

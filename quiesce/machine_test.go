@@ -437,14 +437,22 @@ func TestWatcherMadeOutdatedByHook(t *testing.T) {
 }
 
 func TestTransitionTable(t *testing.T) {
-	for from, events := range transitions {
-		for e, to := range events {
-			if _, ok := transitions[to]; !ok {
-				t.Errorf("%s on %s leads to %s, which has no row", from, e, to)
-			}
+	states := map[State]bool{}
+	for _, row := range transitions {
+		states[row.from] = true
+	}
+	delete(states, "")
+	for _, row := range transitions {
+		if !states[row.to] {
+			t.Errorf("%s on %s leads to %s, which has no row", row.from, row.on, row.to)
 		}
-		if events[EventNewGeneration] != Adjusting {
+	}
+	for from := range states {
+		if to, err := next(from, EventNewGeneration); to != Adjusting || err != nil {
 			t.Errorf("%s does not answer a new generation with an adjust", from)
+		}
+		if to, err := next(from, EventFault); to != Held || err != nil {
+			t.Errorf("%s does not answer a fault by holding", from)
 		}
 	}
 	if _, err := next(Booting, EventRelease); err == nil || !strings.Contains(err.Error(), "services ready") {

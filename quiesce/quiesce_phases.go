@@ -22,20 +22,20 @@ func (m *Machine) runQuiesce(run context.Context) Event {
 	if err == nil {
 		r.finish("ready", "", m.elapsed())
 		m.keep(r)
-		m.owe(*r, nil)
+		m.owe(r, nil)
 		return EventEmptied
 	}
 	if interrupted(ctx) == EventNewGeneration {
 		// A snapshot was taken in the middle and this is the copy: the adjust takes over as it is.
 		r.finish("superseded", err.Error(), m.elapsed())
 		m.keep(r)
-		m.owe(*r, err)
+		m.owe(r, err)
 		return EventNewGeneration
 	}
 	if interrupted(ctx) == EventFault {
 		r.finish("held", err.Error(), m.elapsed())
 		m.keep(r)
-		m.owe(*r, err)
+		m.owe(r, err)
 		return EventFault
 	}
 	m.thawing, m.thawCause = r, err
@@ -48,7 +48,7 @@ func (m *Machine) runQuiesce(run context.Context) Event {
 // owe puts the answer to the quiesce at hand off until the next state is reached: a caller who is told
 // that the guest is quiesced, or thawed again, must find it so. The job is taken here: in the next state
 // somebody may already ask for another quiesce.
-func (m *Machine) owe(r Report, err error) {
+func (m *Machine) owe(r *Report, err error) {
 	m.mu.Lock()
 	job := m.job
 	m.job = nil
@@ -330,7 +330,7 @@ func (m *Machine) runThaw(run context.Context) Event {
 	}
 	m.keep(r)
 	if r.Kind == "quiesce" {
-		m.owe(*r, cause)
+		m.owe(r, cause)
 	}
 	switch r.Outcome {
 	case "superseded":

@@ -23,7 +23,7 @@ type quiesceJob struct {
 }
 
 type quiesceResult struct {
-	report Report
+	report *Report
 	err    error
 }
 
@@ -33,7 +33,7 @@ func (m *Machine) Ready() error { return m.post(EventReady) }
 // Quiesce brings the machine to where a snapshot may be taken and returns the report. On an error the
 // machine has been thawed and opened again, unless the report's outcome says otherwise. When ctx ends
 // first, the quiesce is given up and undone.
-func (m *Machine) Quiesce(ctx context.Context, o QuiesceOptions) (Report, error) {
+func (m *Machine) Quiesce(ctx context.Context, o QuiesceOptions) (*Report, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = m.o.DrainTimeout
 	}
@@ -41,20 +41,20 @@ func (m *Machine) Quiesce(ctx context.Context, o QuiesceOptions) (Report, error)
 		o.Leftovers = m.o.Leftovers
 	}
 	if !slices.Contains([]Policy{Abort, Destroy, Keep}, o.Leftovers) {
-		return Report{}, fmt.Errorf("leftovers %q: unknown; use abort, destroy or keep", o.Leftovers)
+		return &Report{}, fmt.Errorf("leftovers %q: unknown; use abort, destroy or keep", o.Leftovers)
 	}
 	job := &quiesceJob{o, make(chan quiesceResult, 1)}
 	m.mu.Lock()
 	if m.state != Running || m.pending != "" {
 		state := m.state
 		m.mu.Unlock()
-		return Report{}, fmt.Errorf("quiesce while %s: %w; it is possible while running", state, ErrBusy)
+		return &Report{}, fmt.Errorf("quiesce while %s: %w; it is possible while running", state, ErrBusy)
 	}
 	m.job = job
 	err := m.postLocked(EventQuiesce)
 	m.mu.Unlock()
 	if err != nil {
-		return Report{}, err
+		return &Report{}, err
 	}
 	select {
 	case r := <-job.done:
@@ -74,7 +74,7 @@ func (m *Machine) Quiesce(ctx context.Context, o QuiesceOptions) (Report, error)
 // Release lets a quiesced machine go on: the same generation is thawed and opened, a new one adjusted.
 // Held, it tries the adjust again. It returns when the machine runs, with the report; running, it
 // does nothing.
-func (m *Machine) Release(ctx context.Context) (Report, error) {
+func (m *Machine) Release(ctx context.Context) (*Report, error) {
 	m.look() // a new generation must win over the release, whoever is first
 	if err := m.post(EventRelease); err != nil {
 		switch m.State() {
@@ -82,17 +82,17 @@ func (m *Machine) Release(ctx context.Context) (Report, error) {
 			return m.lastReport(), nil
 		case Adjusting, Thawing: // on its way
 		default:
-			return Report{}, fmt.Errorf("release while %s: %w", m.State(), ErrBusy)
+			return &Report{}, fmt.Errorf("release while %s: %w", m.State(), ErrBusy)
 		}
 	}
 	return m.landed(ctx)
 }
 
 // landed waits until the machine runs or is held.
-func (m *Machine) landed(ctx context.Context) (Report, error) {
+func (m *Machine) landed(ctx context.Context) (*Report, error) {
 	state, err := m.WaitFor(ctx, func(s State) bool { return s == Running || s == Held })
 	if err != nil {
-		return Report{}, fmt.Errorf("still %s: %w", state, err)
+		return &Report{}, fmt.Errorf("still %s: %w", state, err)
 	}
 	if state == Held {
 		return m.lastReport(), fmt.Errorf("held: %s", m.Reason())
@@ -165,9 +165,9 @@ func (m *Machine) Reports() []Report {
 	return slices.Clone(m.reports)
 }
 
-func (m *Machine) lastReport() Report {
+func (m *Machine) lastReport() *Report {
 	if all := m.Reports(); len(all) > 0 {
-		return all[len(all)-1]
+		return &all[len(all)-1]
 	}
-	return Report{}
+	return &Report{}
 }

@@ -1,9 +1,6 @@
 package quiesce
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // State is where the machine is in its life around snapshots.
 type State string
@@ -37,63 +34,52 @@ const (
 	EventFault         Event = "fault of rouse itself"
 )
 
-// transitions is the whole machine: what is not here cannot happen.
-var transitions = map[State]map[Event]State{
-	Booting: {
-		EventReady: Running,
-		// A snapshot of a booting guest: whatever it has drawn from the random pool is its twin's too.
-		EventNewGeneration: Adjusting,
-		EventFault:         Held, // in every state: what has a mistake in it must not open the gate
-	},
-	Running: {
-		EventQuiesce:       Quiescing,
-		EventNewGeneration: Adjusting, // uncontrolled
-		EventFault:         Held,
-	},
-	Quiescing: {
-		EventEmptied:       Quiesced,
-		EventFailed:        Thawing,
-		EventRelease:       Thawing,
-		EventNewGeneration: Adjusting,
-		EventFault:         Held,
-	},
-	Quiesced: {
-		EventRelease:       Thawing,
-		EventWatchdog:      Thawing,
-		EventNewGeneration: Adjusting,
-		EventFault:         Held,
-	},
-	Thawing: {
-		EventThawed:        Running,
-		EventFailed:        Held, // it may be frozen or shut: say so, try again when asked
-		EventNewGeneration: Adjusting,
-		EventFault:         Held,
-	},
-	Adjusting: {
-		EventOpened:        Running,
-		EventFailed:        Held,
-		EventNewGeneration: Adjusting, // again, from its first step
-		EventFault:         Held,
-	},
-	Held: {
-		// The late watcher acknowledged or went away, or the host asks for another try: from the first
-		// step, because only the whole adjust is known to be safe.
-		EventCleared:       Adjusting,
-		EventRelease:       Adjusting,
-		EventNewGeneration: Adjusting,
-		EventFault:         Held,
-	},
+// transitions is the whole machine: what is not here cannot happen. Rows without a first state hold for every state
+// that has no row of its own for the event.
+var transitions = [...]struct {
+	from State
+	on   Event
+	to   State
+}{
+	// A new generation goes first everywhere. While booting: whatever the guest has drawn from the random pool is its
+	// twin's too. While running: uncontrolled. While adjusting: again, from its first step.
+	{"", EventNewGeneration, Adjusting},
+	{"", EventFault, Held}, // what has a mistake in it must not open the gate
+
+	{Booting, EventReady, Running},
+
+	{Running, EventQuiesce, Quiescing},
+
+	{Quiescing, EventEmptied, Quiesced},
+	{Quiescing, EventFailed, Thawing},
+	{Quiescing, EventRelease, Thawing},
+
+	{Quiesced, EventRelease, Thawing},
+	{Quiesced, EventWatchdog, Thawing},
+
+	{Thawing, EventThawed, Running},
+	{Thawing, EventFailed, Held}, // it may be frozen or shut: say so, try again when asked
+
+	{Adjusting, EventOpened, Running},
+	{Adjusting, EventFailed, Held},
+
+	// The late watcher acknowledged or went away, or the host asks for another try: from the first
+	// step, because only the whole adjust is known to be safe.
+	{Held, EventCleared, Adjusting},
+	{Held, EventRelease, Adjusting},
 }
 
 // next is the state after an event, or an error that says what would have been possible.
 func next(from State, e Event) (State, error) {
-	if to, ok := transitions[from][e]; ok {
-		return to, nil
+	can := ""
+	for _, t := range transitions {
+		if t.from != "" && t.from != from {
+			continue
+		}
+		if t.on == e {
+			return t.to, nil
+		}
+		can += ", " + string(t.on)
 	}
-	var can []string
-	for e := range transitions[from] {
-		can = append(can, string(e))
-	}
-	slices.Sort(can)
-	return from, fmt.Errorf("%s while %s: not possible; possible are %q", e, from, can)
+	return from, fmt.Errorf("%s while %s: not possible; possible are%s", e, from, can[1:])
 }

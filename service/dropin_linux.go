@@ -1,8 +1,6 @@
 package service
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,33 +14,22 @@ const dropinName = ".hooks.d"
 // dropinWords are what QEMU's and VMware's guest agents call such scripts with.
 var dropinWords = map[string]string{BeforeSnapshot: "freeze", AfterRestore: "thaw", SnapshotReleased: "thaw", SnapshotAborted: "freeze-fail"}
 
-// dropins runs the executables of Options.HookDir with the word for when: for a snapshot in the order of their names,
+// dropins are the executables of Options.HookDir, to be called with the word for when: for a snapshot in the order of their names,
 // afterwards in reverse. They run as root, each within DefaultHookTimeout. A folder that is not there
 // has no hooks.
-func (m *Manager) dropins(ctx context.Context, when string) ([]HookResult, error) {
+func (m *Manager) dropins(when string) ([]hookCall, error) {
 	paths, err := executables(m.o.HookDir)
-	if err != nil || len(paths) == 0 {
+	if err != nil {
 		return nil, err
-	}
-	if !m.prepared.Load() {
-		return nil, errNotStarted
 	}
 	if when != BeforeSnapshot {
 		slices.Reverse(paths)
 	}
-	var results []HookResult
-	var errs []error
+	var calls []hookCall
 	for _, path := range paths {
-		res, err := m.dropin.hook(ctx, when, &Hook{Exec: []string{path, dropinWords[when]}})
-		results = append(results, res)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s hook %s: %w", when, path, err))
-		}
-		if err != nil && when == BeforeSnapshot {
-			break
-		}
+		calls = append(calls, hookCall{m.dropin, dropinName, path, &Hook{Exec: []string{path, dropinWords[when]}}})
 	}
-	return results, errors.Join(errs...)
+	return calls, nil
 }
 
 // executables returns the files of dir that may be executed, in the order of their names. One that others than its

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 )
 
@@ -29,50 +28,62 @@ import (
 //
 // "Not now" is wrapped as ErrNotNow. Each hook has its own Timeout; at its end a command is killed with all its children.
 func (m *Manager) Hooks(ctx context.Context, when string) ([]HookResult, error) {
-	parts := []func(context.Context, string) ([]HookResult, error){m.serviceHooks, m.dropins}
-	if when == BeforeSnapshot {
-		slices.Reverse(parts)
+	calls, err := m.hookCalls(when)
+	if err != nil && (when == BeforeSnapshot || calls == nil) {
+		return nil, err
 	}
 	var results []HookResult
-	var errs []error
-	for _, part := range parts {
-		res, err := part(ctx, when)
-		results = append(results, res...)
-		errs = append(errs, err)
-		if err != nil && when == BeforeSnapshot {
+	errs := []error{err}
+	for i := range calls {
+		c := &calls[i]
+		res, err := c.u.hook(ctx, when, c.h)
+		res.Service = c.service
+		results = append(results, res)
+		if err == nil {
+			continue
+		}
+		errs = append(errs, about(when+" hook of", c.owner, err))
+		if when == BeforeSnapshot {
 			break
 		}
 	}
 	return results, errors.Join(errs...)
 }
 
-func (m *Manager) serviceHooks(ctx context.Context, when string) ([]HookResult, error) {
+// hookCall is a hook to be called.
+type hookCall struct {
+	u              *unit
+	service, owner string // for the report, and for an error
+	h              *Hook
+}
+
+// hookCalls are the hooks for when, in their order. With an error they are those of services and machine alone.
+func (m *Manager) hookCalls(when string) ([]hookCall, error) {
+	before := when == BeforeSnapshot
+	folder, ferr := m.dropins(when)
 	units := append(slices.Clone(m.units), m.dropin)
-	if when == BeforeSnapshot {
+	var calls []hookCall
+	if before {
 		slices.Reverse(units)
+		calls = folder
 	}
-	var results []HookResult
-	var errs []error
 	for _, u := range units {
 		hooks, err := u.spec.hooksOf(when)
 		if err != nil {
 			return nil, err
 		}
+		service := u.spec.Name
+		if u == m.dropin {
+			service = ""
+		}
 		for i := range hooks {
-			res, err := u.hook(ctx, when, &hooks[i])
-			if u == m.dropin {
-				res.Service = ""
-			}
-			results = append(results, res)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s hook of %s: %w", when, u.owner(), err))
-			}
-			if err != nil && when == BeforeSnapshot {
-				return results, errs[0]
-			}
+			calls = append(calls, hookCall{u, service, u.owner(), &hooks[i]})
 		}
 	}
-	return results, errors.Join(errs...)
+	if !before {
+		calls = append(calls, folder...)
+	}
+	return calls, ferr
 }
 
 // owner names whose hooks u's are.
