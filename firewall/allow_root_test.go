@@ -182,6 +182,37 @@ func TestForwardedTrafficIsGated(t *testing.T) {
 	}
 }
 
+// What passes between the ports of a bridge never meets the guest's own IP.
+func TestBridgedTrafficIsGated(t *testing.T) {
+	for _, name := range []string{"nftables", "nftables+tc", "tc"} {
+		t.Run(name, func(t *testing.T) {
+			hosts := newHosts(t, 3)
+			left, guest, right := hosts[0], hosts[1], hosts[2]
+			wire(t, left, guest, 1)
+			wire(t, guest, right, 2)
+			guest.sh(t, "ip addr flush dev to-a; ip addr flush dev to-c; ip link add br0 type bridge; ip link set to-a master br0; ip link set to-c master br0; ip link set br0 up")
+			right.sh(t, "ip addr add 10.1.0.9/24 dev to-b")
+			g := guest.gate(t, Options{Mechanism: name})
+			if !g.Coverage().Bridged {
+				t.Skipf("%s does not see bridged frames here (CONFIG_NF_TABLES_BRIDGE)", name)
+			}
+			client, server := connected(t, left, right.listen(t, "10.1.0.9:0"))
+			set(t, g, Shut)
+			tap := right.tap(t, "to-b")
+			write(t, client, "must wait")
+			await(t, "a retransmission", func() bool { return tcpInfo(t, client).Total_retrans > 0 })
+			for _, f := range tap.drain(t) {
+				if f[12] == 8 && f[13] == 0 && f[23] == unix.IPPROTO_TCP {
+					t.Errorf("bridged while shut: %x", f)
+				}
+			}
+			set(t, g, Open)
+			read(t, server, "must wait")
+			exchange(t, client, server, "after")
+		})
+	}
+}
+
 // A packet socket goes around the IP stack; tc stands in its way.
 func TestPacketSocketsAreGated(t *testing.T) {
 	for _, name := range []string{"nftables+tc", "tc", "cgroup+tc", ""} {
