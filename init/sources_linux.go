@@ -114,16 +114,20 @@ func credentialSources() ([]config.Source, error) {
 }
 
 func named(prefix string, files map[string][]byte) []config.Source {
+	var names []string
+	for name := range files {
+		names = append(names, name)
+	}
+	sort.Strings(names)
 	var list []config.Source
-	for name, text := range files {
-		s := config.Source{Name: prefix + name, Text: text}
+	for _, name := range names {
+		s := config.Source{Name: prefix + name, Text: files[name]}
 		if !strings.HasSuffix(name, ".toml") {
 			s.Setting = true
-			s.Text = []byte(name + "=" + strings.TrimRight(string(text), "\r\n"))
+			s.Text = []byte(name + "=" + strings.TrimRight(string(s.Text), "\r\n"))
 		}
 		list = append(list, s)
 	}
-	sort.Slice(list, func(a, b int) bool { return list[a].Name < list[b].Name })
 	return list
 }
 
