@@ -39,7 +39,7 @@ func (p *plan) says(c *image.Contents, user *toml.Value) (*said, error) {
 		}
 		w := &writer{user: table}
 		w.list("exec", []string{p.programPath()})
-		return w.said(name, "the program "+p.program)
+		return w.said(name, "the program")
 	}
 	o := p.container.Config
 	if others && !table.Has("name") {
@@ -53,7 +53,7 @@ func (p *plan) says(c *image.Contents, user *toml.Value) (*said, error) {
 	}
 	w := &writer{user: table}
 	w.service(c, o, argv)
-	s, err := w.said(name, "the image "+p.container.Digest)
+	s, err := w.said(name, "what the image says of itself")
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,8 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"rouse/config/toml"
+	"rouse/rootfs/image"
+	"rouse/rootfs/image/source"
 	"rouse/vmm"
 )
 
@@ -442,6 +444,55 @@ func TestShellQuote(t *testing.T) {
 			t.Errorf("%q: %s", in, got)
 		}
 	}
+}
+
+// Whatever an image says of itself: a refusal, or a configuration that the guest's reader reads, with the same words in it.
+func FuzzContainerConfiguration(f *testing.F) {
+	f.Add([]byte(`{"Entrypoint":["sh"],"Cmd":["a","\u0007\"\\"],"Env":["PATH=/bin","A","=b","C=\n"],"User":"1:2","WorkingDir":"../x","StopSignal":"9","ExposedPorts":{"80/tcp":{},"9-1":{},"x":{}},"Healthcheck":{"Test":["CMD","sh"],"Interval":1,"Retries":3,"StartPeriod":99000000000}}`), "[[service]]\nname = \"main\"\nenv = [\"C=d\"]\n")
+	f.Add([]byte(`{"Cmd":["sh"],"Healthcheck":{"Test":["CMD-SHELL","x"]},"Shell":["sh","-ec"],"Volumes":{"/a":{},"b":{}}}`), "")
+	layer, err := source.Parse(container(f, v1.Config{}))
+	must(f, err)
+	in, err := source.Open(f.Context(), layer, source.Options{Platform: "linux/amd64"})
+	must(f, err)
+	var contents *image.Contents
+	img, err := image.New(image.Spec{Init: static(f), Layers: in.Layers, Choose: func(c *image.Contents) (image.Choice, error) {
+		contents = c
+		return image.Choice{}, nil
+	}})
+	must(f, err)
+	f.Cleanup(func() { img.Close() })
+	f.Fuzz(func(t *testing.T, text []byte, user string) {
+		p := &plan{container: &source.Image{}, file: "rouse.toml", text: []byte(user)}
+		if json.Unmarshal(text, &p.container.Config) != nil {
+			return
+		}
+		tree, err := p.userTree(nil)
+		if err != nil {
+			return
+		}
+		s, err := p.says(contents, tree)
+		if err != nil || s == nil {
+			return
+		}
+		for _, text := range [][]byte{s.text, s.env} {
+			own, err := toml.ParseFile("own", text)
+			if err != nil {
+				t.Fatalf("%v in\n%s", err, text)
+			}
+			exec, argv := own.At("service[0].exec"), slices.Concat(p.container.Config.Entrypoint, p.container.Config.Cmd)
+			if !own.Has("service[0].exec") {
+				continue
+			}
+			if len(exec.List) != len(argv) {
+				t.Fatalf("%q became\n%s", argv, text)
+			}
+			for i := 1; i < len(argv); i++ {
+				if exec.List[i].Text != argv[i] {
+					t.Fatalf("%q became %q", argv[i], exec.List[i].Text)
+				}
+			}
+		}
+	})
 }
 
 func FuzzQuote(f *testing.F) {
