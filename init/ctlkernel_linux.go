@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -36,21 +37,13 @@ func ctlSockets(args []string, out io.Writer) error {
 	if _, err := parse(f, args); err != nil {
 		return err
 	}
-	ins, err := sockdiag.New(sockdiag.Options{ExcludePIDs: rousePIDs(), AllNamespaces: true, IgnoreConnecting: true, Pipes: true, Unlisted: true})
-	if err != nil {
-		return err
-	}
-	defer ins.Close()
+	o := sockdiag.Options{ExcludePIDs: rousePIDs(), AllNamespaces: true, IgnoreConnecting: true, Pipes: true, Unlisted: true}
 	var left socketsLeft
-	if *wait == 0 {
-		left.Left, err = ins.Busy(context.Background())
-	} else {
-		ctx, cancel := context.WithTimeout(context.Background(), *wait)
-		defer cancel()
-		left.Left, err = ins.Wait(ctx, sockdiag.WaitOptions{})
-		if errors.Is(err, context.DeadlineExceeded) { // it may have cut the only look short: nothing seen is not nothing left
-			left.Left, err = ins.Busy(context.Background())
-		}
+	var err error
+	if left.Left, err = lookOrWait(o, *wait); errors.Is(err, fs.ErrPermission) {
+		fmt.Fprintf(os.Stderr, "rousectl: only the sockets that the kernel lists in this network namespace: %v\n", err)
+		o.AllNamespaces, o.Pipes, o.Unlisted = false, false, false
+		left.Left, err = lookOrWait(o, *wait)
 	}
 	if err != nil {
 		return err
@@ -63,6 +56,24 @@ func ctlSockets(args []string, out io.Writer) error {
 		return fmt.Errorf("%d sockets and pipes still hold something", n)
 	}
 	return nil
+}
+
+func lookOrWait(o sockdiag.Options, wait time.Duration) ([]sockdiag.Socket, error) {
+	ins, err := sockdiag.New(o)
+	if err != nil {
+		return nil, err
+	}
+	defer ins.Close()
+	if wait > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), wait)
+		defer cancel()
+		left, err := ins.Wait(ctx, sockdiag.WaitOptions{})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return left, err
+		}
+	}
+	// Also after a wait: it may have cut the only look short, and nothing seen is not nothing left.
+	return ins.Busy(context.Background())
 }
 
 func (l *socketsLeft) print(out io.Writer) {
