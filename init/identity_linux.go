@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/netip"
+	"io/fs"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +17,12 @@ import (
 // kernelPart is the random pool, the clock and the names.
 type kernelPart struct{ g *guest }
 
+// Reseed mixes the new id into the kernel's pool. In a container that pool is the machine's: nothing was copied, and it
+// is not ours to stir.
 func (p kernelPart) Reseed(id string, seed []byte) (any, error) {
+	if rootfs.Container() != "" {
+		return map[string]string{"skipped": "the random pool is the machine's, which was not copied"}, nil
+	}
 	m, err := p.g.pool.Reseed(id, seed)
 	if m.Warning != "" {
 		p.g.flow.Warn(m.Warning)
@@ -23,61 +30,140 @@ func (p kernelPart) Reseed(id string, seed []byte) (any, error) {
 	return m, err
 }
 
-// identity is what a host may hand over with rouse-resumed; all of it is optional.
+// identity is what a host hands over to a copy; all of it is optional. It is put together from what these say, of which later ones
+// win, each for the keys that it has: the object "identity" in "rouse" of MMDS, QEMU's fw_cfg file opt/rouse/identity, and
+// the identity of the command rouse-resumed.
 type identity struct {
-	Hostname   string              `json:"hostname"`
-	MachineID  string              `json:"machine-id"`
-	Interfaces []identityInterface `json:"interfaces"`
+	Hostname string `json:"hostname"`
+	// MachineID is 32 hexadecimal digits, or "random"; without it the machine id is kept.
+	MachineID  string             `json:"machine-id"`
+	Interfaces []rootfs.Interface `json:"interfaces"`
+	// HostKeys are files of /etc/ssh by name. Without any, the keys that are there are set aside: see rootfs.SetHostKeys.
+	HostKeys map[string]string `json:"ssh-host-keys,omitempty"`
 }
 
-type identityInterface struct {
-	Name string `json:"name"`
-	// MAC is the new hardware address.
-	MAC       string         `json:"mac"`
-	Addresses []netip.Prefix `json:"addresses"`
-	Gateway4  netip.Addr     `json:"gateway4"`
-	Gateway6  netip.Addr     `json:"gateway6"`
-}
-
+// Identify makes the copy another machine than its twin, as far as the host says which. What cannot be done of what it says is an
+// error, so that the gate stays shut: two machines with one address harm each other. Clock and boot id are renewed in any case; what
+// fails of these is told and no more.
 func (p kernelPart) Identify(_ context.Context, r quiesce.Resume) (any, error) {
 	detail := map[string]any{}
-	if r.TimeNS != 0 {
-		ts := unix.NsecToTimespec(r.TimeNS)
-		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
-			return nil, fmt.Errorf("set the clock: %w", err)
-		}
-		detail["clock"] = "set by the host"
+	if rootfs.Container() == "" { // else both are the machine's
+		detail["clock"] = stepClock(r.TimeNS)
+		detail["boot-id"] = renewBootID()
 	}
-	if len(r.Identity) == 0 {
+	id, from, err := gather(&r)
+	if err != nil {
+		return detail, err
+	}
+	if len(from) == 0 {
 		detail["identity"] = "kept: the host handed over none"
 		return detail, nil
 	}
-	var id identity
-	if err := json.Unmarshal(r.Identity, &id); err != nil {
-		return nil, fmt.Errorf("identity from the host: %w", err)
+	aside, err := id.apply()
+	id.HostKeys = nil // no secrets in a report
+	detail["identity"], detail["from"] = id, from
+	if len(aside) > 0 {
+		detail["ssh-host-keys"] = fmt.Sprintf("set aside, as the host gave none: %v; make new ones (ssh-keygen -A) in an after-restore hook", aside)
 	}
-	detail["identity"] = id
-	return detail, id.apply()
+	return detail, err
 }
 
-func (id identity) apply() error {
+// gather puts the identity together. A source that is not there says nothing; one that says what cannot be read is an error.
+func gather(r *quiesce.Resume) (id *identity, from []string, err error) {
+	id = &identity{}
+	for n, name := range []string{"MMDS", "fw_cfg", "rouse-resumed"} {
+		var text []byte
+		switch n {
+		case 0:
+			text, err = mmdsIdentity()
+		case 1:
+			text, err = firmwareIdentity()
+		case 2:
+			text = r.Identity
+		}
+		if err == nil && len(text) > 0 {
+			from = append(from, name)
+			err = json.Unmarshal(text, id)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("identity from %s: %w", name, err)
+		}
+	}
+	return id, from, nil
+}
+
+// mmdsIdentity asks on the first NIC. Nobody is asked on other VMMs, where the address may be a cloud's metadata service.
+func mmdsIdentity() ([]byte, error) {
+	if !rootfs.IsFirecracker() {
+		return nil, nil
+	}
+	b, err := rootfs.MMDS(&rootfs.Interface{}, "/rouse/identity")
+	if errors.Is(err, fs.ErrNotExist) || err != nil && unreachable(err) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// unreachable is how a VMM without MMDS looks: nobody answers.
+func unreachable(err error) bool {
+	return errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EINPROGRESS) // of a connect that timed out
+}
+
+// firmwareIdentity takes the file of the QEMU that runs now.
+func firmwareIdentity() ([]byte, error) {
+	if err := rootfs.RereadFirmware(); err != nil {
+		return nil, err
+	}
+	files, err := rootfs.FirmwareFiles("opt/rouse")
+	return files["identity"], err
+}
+
+func stepClock(fromHost int64) string {
+	to, source, slack := time.Unix(0, fromHost), "the host's word", time.Duration(0)
+	var err error
+	if fromHost == 0 {
+		to, source, slack, err = rootfs.HostTime()
+	}
+	said := ""
+	if err == nil {
+		said, err = rootfs.StepClock(to, source, slack)
+	}
+	if err != nil {
+		return "kept: " + err.Error()
+	}
+	return said
+}
+
+func randomID() string {
+	var b [16]byte
+	_, _ = unix.Getrandom(b[:], 0) // reseeded by now; 16 bytes are never cut short (random(7))
+	return rootfs.MachineID(b)
+}
+
+func renewBootID() string {
+	id := randomID()
+	if err := rootfs.SetBootID(id); err != nil {
+		return "kept: " + err.Error()
+	}
+	return id
+}
+
+// apply returns the ssh host keys that were set aside.
+func (id *identity) apply() (aside []string, err error) {
 	if id.Hostname != "" {
-		if err := rootfs.SetHostname(id.Hostname); err != nil {
-			return err
-		}
+		err = errors.Join(rootfs.SetHostname(id.Hostname), rootfs.WriteHosts(id.Hostname))
 	}
-	if id.MachineID != "" {
-		if err := rootfs.SetMachineID(id.MachineID); err != nil {
-			return err
-		}
+	if id.MachineID == "random" {
+		id.MachineID = randomID()
 	}
-	var interfaces []rootfs.Interface
-	for _, i := range id.Interfaces {
-		interfaces = append(interfaces, rootfs.Interface{Name: i.Name, SetMAC: i.MAC, Addresses: i.Addresses,
-			Gateway4: i.Gateway4, Gateway6: i.Gateway6})
+	if err == nil && id.MachineID != "" {
+		err = rootfs.SetMachineID(id.MachineID)
 	}
-	if len(interfaces) == 0 {
-		return nil
+	if err == nil && len(id.Interfaces) > 0 {
+		err = rootfs.ReplaceNetwork(id.Interfaces)
 	}
-	return rootfs.ReplaceNetwork(interfaces)
+	if err != nil {
+		return nil, err
+	}
+	return rootfs.SetHostKeys(id.HostKeys)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"time"
 )
@@ -27,29 +26,26 @@ func ask(ctx context.Context, w wire, until time.Time, query func() []byte, take
 		// A link whose carrier is not there yet refuses: like a packet that was lost.
 		_ = w.send(query())
 		pause := time.Now().Add(backoff(try))
-		if !until.IsZero() && pause.After(until) {
+		if pause.After(until) {
 			pause = until
 		}
 		for n := 0; ; n++ {
 			b, err := w.receive(pause)
 			if ctx.Err() != nil {
-				return context.Cause(ctx)
+				return ctx.Err()
 			}
-			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-				return err
-			}
-			if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
-			if take(b) {
-				return nil
+			if err != nil || take(b) {
+				return err
 			}
 			if n >= mostAnswers {
 				sleep(ctx, time.Until(pause))
 				break
 			}
 		}
-		if !until.IsZero() && !time.Now().Before(until) {
+		if !time.Now().Before(until) {
 			return os.ErrDeadlineExceeded
 		}
 	}
@@ -70,149 +66,98 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// dhcpClient asks for and prolongs IPv4 leases on one link.
+// soon is how long an offer that was accepted is waited for, and the least that is left to a server to prolong a lease.
+const soon = 15 * time.Second
+
+var errRefused = errors.New("the DHCP server refused")
+
+// dhcpClient asks for IPv4 leases on one link.
 type dhcpClient struct {
 	wire     wire
 	mac      hardware
 	hostname string // told to the server, which may put it into DNS; or ""
 }
 
-var errNak = errors.New("the DHCP server refused")
-
-// acquire goes on until there is a lease or ctx is over (RFC 2131, section 3.1).
-func (c dhcpClient) acquire(ctx context.Context) (Lease, error) {
-	for try := 0; ; try++ {
-		q := dhcpQuery{kind: dhcpDiscover, xid: random32(), mac: c.mac, hostname: c.hostname}
-		_, offer, err := c.exchange(ctx, time.Time{}, &q, dhcpOffer)
-		if err != nil {
-			return Lease{}, err
-		}
-		q.kind, q.requested, q.server = dhcpRequest, offer.Addresses[0].Addr(), offer.Server
-		kind, l, err := c.exchange(ctx, time.Now().Add(10*time.Second), &q, dhcpAck)
-		if err == nil && kind == dhcpAck {
-			return l, nil
-		}
-		// Refused, or nobody answered any more: from the beginning, and not at once, as the next offer may be the same.
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return Lease{}, err
-		}
-		sleep(ctx, backoff(try))
+// acquire asks once for a lease, until then (RFC 2131, section 3.1).
+func (c *dhcpClient) acquire(ctx context.Context, until time.Time) (*Lease, error) {
+	q := &dhcpQuery{kind: dhcpDiscover, xid: random32(), mac: c.mac, hostname: c.hostname}
+	l, err := c.exchange(ctx, until, q, dhcpOffer)
+	if err != nil {
+		return nil, err
 	}
+	q.kind, q.requested, q.server = dhcpRequest, l.Address.Addr(), l.Server
+	return c.exchange(ctx, time.Now().Add(soon), q, dhcpAck)
 }
 
-// prolong asks until then for more time for l (RFC 2131, section 4.4.5). errNak: l may not be used any more.
-func (c dhcpClient) prolong(ctx context.Context, l Lease, until time.Time) (Lease, error) {
-	q := dhcpQuery{kind: dhcpRequest, xid: random32(), mac: c.mac, hostname: c.hostname, own: l.Addresses[0].Addr()}
-	kind, next, err := c.exchange(ctx, until, &q, dhcpAck)
-	if err == nil && (kind == dhcpNak || next.Addresses[0].Addr() != q.own) {
-		err = errNak
+// prolong asks until then for more time for l (RFC 2131, section 4.4.5). It asks everybody from the beginning, as others do from T2 on: a
+// socket for its server alone is more code than the rare packet is worth. errRefused: l may not be used any more.
+func (c *dhcpClient) prolong(ctx context.Context, l *Lease, until time.Time) (*Lease, error) {
+	q := &dhcpQuery{kind: dhcpRequest, xid: random32(), mac: c.mac, hostname: c.hostname, own: l.Address.Addr()}
+	next, err := c.exchange(ctx, until, q, dhcpAck)
+	if err == nil && next.Address.Addr() != q.own {
+		err = errRefused
 	}
 	return next, err
 }
 
 // exchange waits for an answer of the kind wanted or, to a request, for the refusal by the server that was asked.
-func (c dhcpClient) exchange(ctx context.Context, until time.Time, q *dhcpQuery, want byte) (kind byte, l Lease, err error) {
+func (c *dhcpClient) exchange(ctx context.Context, until time.Time, q *dhcpQuery, want byte) (l *Lease, err error) {
 	began := time.Now()
+	var kind byte
 	err = ask(ctx, c.wire, until, func() []byte {
 		q.secs = uint16(min(time.Since(began)/time.Second, 65535))
 		return q.bytes()
 	}, func(b []byte) bool {
-		var err error
-		kind, l, err = parseDHCP(b, q.xid, c.mac)
-		ours := !q.server.IsValid() || q.server == l.Server
-		return err == nil && ours && (kind == want || kind == dhcpNak && want == dhcpAck)
+		kind, l = parseDHCP(b, q.xid, c.mac)
+		return l != nil && (q.server == l.Server || !q.server.IsValid()) && (kind == want || kind == dhcpNak && want == dhcpAck)
 	})
+	if err == nil && kind == dhcpNak {
+		err = errRefused
+	}
 	if err != nil {
-		return 0, Lease{}, fmt.Errorf("DHCP: %w", err)
+		return nil, fmt.Errorf("DHCP: %w", err)
 	}
-	return kind, l, nil
+	return l, nil
 }
 
-func (l Lease) address() netip.Prefix {
-	if len(l.Addresses) == 0 {
-		return netip.Prefix{}
-	}
-	return l.Addresses[0]
-}
-
-// dhcp6Client does the same for IPv6. What it has got stands in lease and server.
+// dhcp6Client does the same for IPv6.
 type dhcp6Client struct {
 	wire    wire
 	mac     hardware
 	address bool // ask for an address; else for the rest only
-	lease   Lease
-	server  []byte
 }
 
-// stateless is how long what comes without an address is held to be true (RFC 8415, section 21.23).
-const stateless = 24 * time.Hour
-
-// acquire goes on until there is a lease or ctx is over: in two messages where the server can (rapid commit), else in four.
-func (c *dhcp6Client) acquire(ctx context.Context) error {
+// acquire asks once for a lease, until then: in two messages where the server can (rapid commit), else in four. A lease is prolonged by
+// it as well: the same client is lent the same address, and Renew and Rebind are more code than the rare packet is worth.
+func (c *dhcp6Client) acquire(ctx context.Context, until time.Time, own *Lease) (*Lease, error) {
+	q := &dhcp6Query{kind: v6Solicit, mac: c.mac, address: c.address, xid: random32()}
 	if !c.address {
-		a, err := c.exchange(ctx, time.Time{}, dhcp6Query{kind: v6Information}, func(a dhcp6Answer) bool { return a.kind == v6Reply })
-		c.lease, c.server = a.lease, a.server
-		c.lease.times(stateless, 0, 0)
-		return err
+		q.kind = v6Information
 	}
-	for try := 0; ; try++ {
-		a, err := c.exchange(ctx, time.Time{}, dhcp6Query{kind: v6Solicit}, func(a dhcp6Answer) bool {
-			return a.lends() && (a.kind == v6Advertise || a.rapid)
-		})
-		if err == nil && a.kind == v6Advertise {
-			a, err = c.exchange(ctx, time.Now().Add(10*time.Second), dhcp6Query{kind: v6Request, server: a.server, own: a.lease.Addresses},
-				func(a dhcp6Answer) bool { return a.kind == v6Reply })
-		}
-		if err == nil && a.lends() {
-			c.lease, c.server = a.lease, a.server
-			return nil
-		}
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
-		}
-		sleep(ctx, backoff(try))
+	if own != nil {
+		q.own = own.Address
 	}
+	a, err := c.exchange(ctx, until, q)
+	if err == nil && a.kind == v6Advertise {
+		q.kind, q.server, q.own = v6Request, a.server, a.lease.Address
+		a, err = c.exchange(ctx, time.Now().Add(soon), q)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("DHCPv6: %w", err)
+	}
+	return &a.lease, nil
 }
 
-func (a dhcp6Answer) lends() bool { return a.status == 0 && len(a.lease.Addresses) > 0 }
-
-// prolong asks the server until T2 and everybody then. errNak: l may not be used any more.
-func (c *dhcp6Client) prolong(ctx context.Context, l Lease, server []byte, since time.Time) error {
-	q := dhcp6Query{kind: v6Renew, server: server, own: l.Addresses}
-	reply := func(a dhcp6Answer) bool { return a.kind == v6Reply }
-	soon := time.Now().Add(shortest / 4)
-	a, err := c.exchange(ctx, latest(since.Add(l.T2), soon), q, reply)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		q.kind, q.server = v6Rebind, nil
-		a, err = c.exchange(ctx, latest(since.Add(l.Valid), time.Now().Add(shortest/4)), q, reply)
-	}
-	if err == nil && (!a.lends() || a.lease.Addresses[0] != l.Addresses[0]) {
-		err = errNak
-	}
-	c.lease, c.server = a.lease, a.server
-	return err
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
-}
-
-func (c *dhcp6Client) exchange(ctx context.Context, until time.Time, q dhcp6Query, take func(dhcp6Answer) bool) (a dhcp6Answer, err error) {
-	q.xid, q.mac, q.address = random32(), c.mac, c.address
+// exchange waits for an answer that gives what was asked for.
+func (c *dhcp6Client) exchange(ctx context.Context, until time.Time, q *dhcp6Query) (a *dhcp6Answer, err error) {
 	began := time.Now()
 	err = ask(ctx, c.wire, until, func() []byte {
 		q.elapsed = time.Since(began)
 		return q.bytes()
 	}, func(b []byte) bool {
-		var ok bool
-		a, ok = parseDHCP6(b, q.xid, c.mac)
-		return ok && (q.server == nil || string(q.server) == string(a.server)) && take(a)
+		a = parseDHCP6(b, q.xid, c.mac)
+		return a != nil && (q.server == nil || string(q.server) == string(a.server)) && (!c.address || a.lends()) &&
+			(a.kind == v6Reply && (q.kind != v6Solicit || a.rapid) || a.kind == v6Advertise && q.kind == v6Solicit)
 	})
-	if err != nil {
-		return dhcp6Answer{}, fmt.Errorf("DHCPv6: %w", err)
-	}
-	return a, nil
+	return a, err
 }

@@ -2,7 +2,6 @@ package rootfs
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,16 +10,16 @@ import (
 
 // Lease is what a DHCP server or a router has lent.
 type Lease struct {
-	Addresses []netip.Prefix
-	Gateway4  netip.Addr
-	Routes    []Route // of option 121, the default route excepted, which is Gateway4
-	DNS       []netip.Addr
-	Search    []string
-	Hostname  string     // "" if none was given
-	MTU       int        // bytes; 0 if none was given
-	Server    netip.Addr // who lent it; for DHCPv4
-	// Valid is for how long, counted from the request; at T1 its server is asked to prolong it, at T2 any. Forever is no end.
-	Valid, T1, T2 time.Duration
+	Address  netip.Prefix // the zero Prefix: only what else there is
+	Gateway4 netip.Addr
+	Routes   []Route // of option 121, the default route excepted, which is Gateway4
+	DNS      []netip.Addr
+	Search   []string
+	Hostname string     // "" if none was given
+	MTU      int        // bytes; 0 if none was given
+	Server   netip.Addr // who lent it; for DHCPv4
+	// Valid is for how long, counted from the request; from T1 on it is asked to be prolonged.
+	Valid, T1 time.Duration
 }
 
 // forever is the lease without an end: 0xffffffff seconds on the wire (RFC 2131, section 3.3).
@@ -35,7 +34,7 @@ const (
 
 	optMask, optRouter, optDNS, optHostname, optDomain, optMTU = 1, 3, 6, 12, 15, 26
 	optRequested, optLease, optOverload, optKind, optServer    = 50, 51, 52, 53, 54
-	optList, optSize, optT1, optT2, optClient, optRoutes       = 55, 57, 58, 59, 61, 121
+	optList, optSize, optT1, optClient, optRoutes              = 55, 57, 58, 61, 121
 	optEnd                                                     = 255
 
 	dhcpFixed  = 240 // up to the options, the magic cookie included
@@ -58,7 +57,7 @@ type dhcpQuery struct {
 	server    netip.Addr
 }
 
-func (q dhcpQuery) bytes() []byte {
+func (q *dhcpQuery) bytes() []byte {
 	b := make([]byte, dhcpFixed, dhcpLeast)
 	b[0], b[1], b[2] = 1, 1, 6 // BOOTREQUEST, Ethernet, its length
 	binary.BigEndian.PutUint32(b[4:], q.xid)
@@ -74,7 +73,7 @@ func (q dhcpQuery) bytes() []byte {
 	option(optKind, []byte{q.kind})
 	option(optClient, append([]byte{1}, q.mac[:]...)) // 1 is Ethernet
 	option(optSize, []byte{1500 >> 8, 1500 & 0xff})
-	option(optList, []byte{optMask, optRoutes, optRouter, optDNS, optHostname, optDomain, optMTU, optLease, optServer, optT1, optT2})
+	option(optList, []byte{optMask, optRoutes, optRouter, optDNS, optHostname, optDomain, optMTU, optLease, optServer, optT1})
 	if q.hostname != "" {
 		option(optHostname, []byte(q.hostname))
 	}
@@ -86,39 +85,35 @@ func (q dhcpQuery) bytes() []byte {
 	return append(b, make([]byte, max(0, dhcpLeast-len(b)))...)
 }
 
-var errDHCP = errors.New("no usable DHCP answer")
-
 // parseDHCP reads a server's message to the client mac about xid. What a server says is believed only as far as it can be right: a
-// field that cannot is left out, an address that cannot makes the message unusable. kind is 0 with an error.
-func parseDHCP(b []byte, xid uint32, mac hardware) (kind byte, l Lease, err error) {
+// field that cannot is left out, an address that cannot makes the message unusable: l is nil then.
+func parseDHCP(b []byte, xid uint32, mac hardware) (kind byte, l *Lease) {
 	if len(b) < dhcpFixed || b[0] != 2 || binary.BigEndian.Uint32(b[4:]) != xid || hardware(b[28:34]) != mac ||
 		binary.BigEndian.Uint32(b[236:]) != dhcpCookie {
-		return 0, l, errDHCP
+		return 0, nil
 	}
-	var options [256][]byte
-	gather(&options, b[dhcpFixed:])
-	if o := options[optOverload]; len(o) == 1 {
-		if o[0]&1 != 0 {
-			gather(&options, b[108:236])
-		}
-		if o[0]&2 != 0 {
-			gather(&options, b[44:108])
-		}
+	options := new([256][]byte)
+	gather(options, b[dhcpFixed:])
+	if o := options[optOverload]; len(o) == 1 && o[0]&1 != 0 {
+		gather(options, b[108:236])
+	}
+	if o := options[optOverload]; len(o) == 1 && o[0]&2 != 0 {
+		gather(options, b[44:108])
 	}
 	if len(options[optKind]) != 1 {
-		return 0, l, errDHCP
+		return 0, nil
 	}
-	l.Server = firstAddr(options[optServer])
-	if kind = options[optKind][0]; kind == dhcpNak {
-		return kind, l, nil
+	kind, l = options[optKind][0], &Lease{Server: firstAddr(options[optServer])}
+	if kind == dhcpNak {
+		return kind, l
 	}
-	own := netip.AddrFrom4([4]byte(b[16:20]))
-	if !lendable(own) || !l.Server.IsValid() {
-		return 0, Lease{}, errDHCP
+	own := firstAddr(b[16:])
+	if !own.IsValid() || !l.Server.IsValid() {
+		return 0, nil
 	}
-	l.Addresses = []netip.Prefix{netip.PrefixFrom(own, prefixBits(own, options[optMask]))}
-	l.fill(&options)
-	return kind, l, nil
+	l.Address = netip.PrefixFrom(own, prefixBits(own, options[optMask]))
+	l.fill(options)
+	return kind, l
 }
 
 // lendable are addresses that a host may have.
@@ -149,31 +144,51 @@ func (l *Lease) fill(options *[256][]byte) {
 		l.classless(routes)
 	}
 	for dns := options[optDNS]; len(dns) >= 4; dns = dns[4:] {
-		l.merge(Lease{DNS: []netip.Addr{firstAddr(dns)}})
+		l.addDNS(firstAddr(dns))
 	}
 	// Both go into files where a line break or a space would begin something else.
 	if name := trimmed(options[optHostname]); CheckHostname(name) == nil {
 		l.Hostname = name
 	}
-	l.merge(Lease{Search: strings.Fields(trimmed(options[optDomain]))}) // more than one is common practice
+	for _, name := range strings.Fields(trimmed(options[optDomain])) { // more than one is common practice
+		l.addSearch(name)
+	}
 	// Below 576 (RFC 791: what every host takes) a server would only slow us down.
 	if m := options[optMTU]; len(m) == 2 && binary.BigEndian.Uint16(m) >= 576 {
 		l.MTU = int(binary.BigEndian.Uint16(m))
 	}
-	l.times(seconds(options[optLease]), seconds(options[optT1]), seconds(options[optT2]))
+	l.times(seconds(options[optLease]), seconds(options[optT1]))
 }
 
-// times sets the lease's own, and half and seven eighths of it for what is missing or cannot be (RFC 2131, section 4.4.5).
-func (l *Lease) times(valid, t1, t2 time.Duration) {
-	l.Valid, l.T1, l.T2 = max(valid, shortest), t1, t2
-	if l.T2 <= 0 || l.T2 >= l.Valid {
-		l.T2 = l.Valid / 8 * 7
-	}
-	if l.T1 <= 0 || l.T1 >= l.T2 {
-		l.T1 = min(l.Valid/2, l.T2)
+// times sets the lease's own, and half of it for what is missing or cannot be (RFC 2131, section 4.4.5).
+func (l *Lease) times(valid, t1 time.Duration) {
+	l.Valid = max(valid, shortest)
+	if l.T1 = t1; t1 <= 0 || t1 >= l.Valid {
+		l.T1 = l.Valid / 2
 	}
 	l.T1 = max(l.T1, shortest/4)
-	l.T2 = max(l.T2, l.T1)
+}
+
+func (l *Lease) addDNS(a netip.Addr) {
+	if lendable(a) && len(l.DNS) < mostDNS && !slices.Contains(l.DNS, a) {
+		l.DNS = append(l.DNS, a)
+	}
+}
+
+func (l *Lease) addSearch(name string) {
+	if CheckHostname(name) == nil && len(l.Search) < mostSearch && !slices.Contains(l.Search, name) {
+		l.Search = append(l.Search, name)
+	}
+}
+
+// merge adds the names and name servers of another lease, each once, as many as resolv.conf(5) has use for.
+func (l *Lease) merge(more *Lease) {
+	for _, a := range more.DNS {
+		l.addDNS(a)
+	}
+	for _, name := range more.Search {
+		l.addSearch(name)
+	}
 }
 
 // classless reads option 121: a prefix length, as many bytes of the destination as it covers, a gateway; 0.0.0.0 is on the link.
@@ -185,12 +200,12 @@ func (l *Lease) classless(b []byte) {
 		}
 		var to [4]byte
 		copy(to[:], b[1:n])
-		r := Route{Destination: netip.PrefixFrom(netip.AddrFrom4(to), bits).Masked(), Gateway: firstAddr(b[n:])}
+		gateway := firstAddr(b[n:])
 		b = b[n+4:]
 		if bits == 0 {
-			l.Gateway4 = r.Gateway
-		} else if !slices.Contains(l.Routes, r) {
-			l.Routes = append(l.Routes, r)
+			l.Gateway4 = gateway
+		} else {
+			l.Routes = append(l.Routes, Route{Destination: netip.PrefixFrom(netip.AddrFrom4(to), bits).Masked(), Gateway: gateway})
 		}
 	}
 }

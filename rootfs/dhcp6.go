@@ -4,13 +4,12 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
 // DHCPv6's messages and options (RFC 8415, sections 7.3 and 21; RFC 3646 for names), and what routers say (RFC 8106).
 const (
-	v6Solicit, v6Advertise, v6Request, v6Renew, v6Rebind, v6Reply, v6Information = 1, 2, 3, 5, 6, 7, 11
+	v6Solicit, v6Advertise, v6Request, v6Reply, v6Information = 1, 2, 3, 7, 11
 
 	v6ClientID, v6ServerID, v6IANA, v6IAAddr, v6ORO, v6Elapsed, v6Status, v6Rapid = 1, 2, 3, 5, 6, 8, 13, 14
 	v6DNS, v6Domains                                                              = 23, 24
@@ -26,12 +25,12 @@ type dhcp6Query struct {
 	xid     uint32 // 24 bits
 	elapsed time.Duration
 	mac     hardware
-	server  []byte         // its DUID, or nil
-	address bool           // ask for an address
-	own     []netip.Prefix // the one that there is, or was offered
+	server  []byte       // its DUID, or nil
+	address bool         // ask for an address
+	own     netip.Prefix // the one that there is, or was offered
 }
 
-func (q dhcp6Query) bytes() []byte {
+func (q *dhcp6Query) bytes() []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(q.kind)<<24|q.xid&0xffffff)
 	b = option6(b, v6ClientID, append([]byte{0, 3, 0, 1}, q.mac[:]...)) // DUID-LL, Ethernet: what a copy with a new MAC has new
 	b = option6(b, v6Elapsed, binary.BigEndian.AppendUint16(nil, uint16(min(q.elapsed/(10*time.Millisecond), 0xffff))))
@@ -47,8 +46,8 @@ func (q dhcp6Query) bytes() []byte {
 	}
 	ia := make([]byte, 12) // identity association 1, times left to the server
 	ia[3] = 1
-	for _, p := range q.own {
-		ia = option6(ia, v6IAAddr, append(p.Addr().AsSlice(), make([]byte, 8)...))
+	if q.own.IsValid() {
+		ia = option6(ia, v6IAAddr, append(q.own.Addr().AsSlice(), make([]byte, 8)...))
 	}
 	return option6(b, v6IANA, ia)
 }
@@ -80,12 +79,13 @@ type dhcp6Answer struct {
 	lease  Lease
 }
 
-// parseDHCP6 reads a server's message to the client mac about xid; false if it is not one.
-func parseDHCP6(b []byte, xid uint32, mac hardware) (a dhcp6Answer, ok bool) {
+// parseDHCP6 reads a server's message to the client mac about xid; nil if it is not one.
+func parseDHCP6(b []byte, xid uint32, mac hardware) *dhcp6Answer {
 	if len(b) < 4 || binary.BigEndian.Uint32(b)&0xffffff != xid&0xffffff {
-		return a, false
+		return nil
 	}
-	a.kind = b[0]
+	a := &dhcp6Answer{kind: b[0]}
+	a.lease.times(stateless, 0)
 	mine := false
 	each6(b[4:], func(code uint16, value []byte) {
 		switch code {
@@ -98,17 +98,27 @@ func parseDHCP6(b []byte, xid uint32, mac hardware) (a dhcp6Answer, ok bool) {
 		case v6Rapid:
 			a.rapid = true
 		case v6IANA:
-			a.association(value)
+			if len(value) >= 12 && binary.BigEndian.Uint32(value) == 1 {
+				a.association(value)
+			}
 		case v6DNS:
-			a.lease.addDNS(value)
+			a.lease.addServers(value)
 		case v6Domains:
-			a.lease.addSearch(value)
+			a.lease.addNames(value)
 		case v6Status:
 			a.note(value)
 		}
 	})
-	return a, mine && len(a.server) > 0 && (a.kind == v6Advertise || a.kind == v6Reply)
+	if !mine || len(a.server) == 0 || a.kind != v6Advertise && a.kind != v6Reply {
+		return nil
+	}
+	return a
 }
+
+// stateless is how long what comes without an address is held to be true (RFC 8415, section 21.23).
+const stateless = 24 * time.Hour
+
+func (a *dhcp6Answer) lends() bool { return a.status == 0 && a.lease.Address.IsValid() }
 
 func (a *dhcp6Answer) note(status []byte) {
 	if len(status) >= 2 && a.status == 0 {
@@ -118,14 +128,11 @@ func (a *dhcp6Answer) note(status []byte) {
 
 // association reads the one identity association that was asked for, and of it one address that may be used.
 func (a *dhcp6Answer) association(b []byte) {
-	if len(b) < 12 || binary.BigEndian.Uint32(b) != 1 {
-		return
-	}
 	each6(b[12:], func(code uint16, value []byte) {
 		if code == v6Status {
 			a.note(value)
 		}
-		if code != v6IAAddr || len(value) < 24 || len(a.lease.Addresses) > 0 {
+		if code != v6IAAddr || len(value) < 24 || a.lease.Address.IsValid() {
 			return
 		}
 		ip, valid := netip.AddrFrom16([16]byte(value)), seconds(value[20:24])
@@ -133,44 +140,30 @@ func (a *dhcp6Answer) association(b []byte) {
 			return
 		}
 		// The prefix of the link is the router's to tell (RFC 5942).
-		a.lease.Addresses = []netip.Prefix{netip.PrefixFrom(ip, 128)}
-		a.lease.times(valid, seconds(b[4:8]), seconds(b[8:12]))
+		a.lease.Address = netip.PrefixFrom(ip, 128)
+		a.lease.times(valid, seconds(b[4:8]))
 	})
 }
 
-func (l *Lease) addDNS(b []byte) {
+func (l *Lease) addServers(b []byte) {
 	for ; len(b) >= 16; b = b[16:] {
-		l.merge(Lease{DNS: []netip.Addr{netip.AddrFrom16([16]byte(b))}})
+		l.addDNS(netip.AddrFrom16([16]byte(b)))
 	}
 }
 
-// merge adds the names and name servers of another lease, each once, as many as resolv.conf(5) has use for.
-func (l *Lease) merge(more Lease) {
-	for _, a := range more.DNS {
-		if lendable(a) && len(l.DNS) < mostDNS && !slices.Contains(l.DNS, a) {
-			l.DNS = append(l.DNS, a)
-		}
-	}
-	for _, name := range more.Search {
-		if CheckHostname(name) == nil && len(l.Search) < mostSearch && !slices.Contains(l.Search, name) {
-			l.Search = append(l.Search, name)
-		}
-	}
-}
-
-// addSearch reads names in DNS's form without compression (RFC 8415, section 10); zero bytes between them are padding (RFC 8106).
-func (l *Lease) addSearch(b []byte) {
-	var labels []string
+// addNames reads names in DNS's form without compression (RFC 8415, section 10); zero bytes between them are padding (RFC 8106).
+func (l *Lease) addNames(b []byte) {
+	name := ""
 	for len(b) > 0 {
 		n := int(b[0])
-		if n >= len(b) || n > 63 {
+		if n >= len(b) {
 			return
 		}
 		if n > 0 {
-			labels = append(labels, string(b[1:1+n]))
-		} else {
-			l.merge(Lease{Search: []string{strings.Join(labels, ".")}})
-			labels = nil
+			name += "." + string(b[1:1+n])
+		} else if name != "" {
+			l.addSearch(name[1:])
+			name = ""
 		}
 		b = b[1+n:]
 	}
@@ -185,8 +178,8 @@ func (l *Lease) parseRouterOption(b []byte) {
 	value := b[8 : int(b[1])*8]
 	switch b[0] {
 	case raRDNSS:
-		l.addDNS(value)
+		l.addServers(value)
 	case raDNSSL:
-		l.addSearch(value)
+		l.addNames(value)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 )
 
 const (
@@ -60,4 +61,21 @@ func readFirmware(fsys fs.FS, folder string) (map[string][]byte, error) {
 		}
 	}
 	return out, nil
+}
+
+// firmwareDriver is the driver of QEMU's fw_cfg, bound to one platform device.
+const firmwareDriver = "/sys/bus/platform/drivers/fw_cfg"
+
+// RereadFirmware makes the kernel read the list of fw_cfg files again. A copy runs in another QEMU, which may have been given others; the
+// driver knows names, numbers and sizes from the time when it was bound. Without the driver there is nothing to do.
+func RereadFirmware() error {
+	bound, _ := filepath.Glob(firmwareDriver + "/*:*") // QEMU0002:00, or an address and a name
+	for _, device := range bound {
+		for _, action := range []string{"unbind", "bind"} {
+			if err := os.WriteFile(firmwareDriver+"/"+action, []byte(filepath.Base(device)), 0); err != nil {
+				return fmt.Errorf("fw_cfg: %s: %w", action, err)
+			}
+		}
+	}
+	return nil
 }

@@ -34,9 +34,10 @@ func init() {
 
 type guestWord struct {
 	Log       string
-	Leases    []Lease
+	Leases    []*Lease
 	Addresses []string
 	Routes    []string
+	Resolver  string
 	Done      string
 }
 
@@ -49,10 +50,11 @@ func guestMain() {
 		}
 	}()
 	i := Interface{Name: "eth0", DHCP4: strings.Contains(os.Getenv(guestEnv), "4"), Auto6: strings.Contains(os.Getenv(guestEnv), "6")}
-	var s *Leases
-	s = NewLeases(func(format string, args ...any) { words <- guestWord{Log: fmt.Sprintf(format, args...)} },
-		func() { words <- guestWord{Leases: s.All()} })
-	err := ConfigureNetwork([]Interface{i})
+	s := NewLeases(func(format string, args ...any) { words <- guestWord{Log: fmt.Sprintf(format, args...)} }, Resolver{})
+	err := unix.Mount("etc", "/etc", "tmpfs", 0, "")
+	if err == nil {
+		err = ConfigureNetwork([]Interface{i})
+	}
 	if err == nil {
 		err = s.Start(context.Background(), []Interface{i})
 	}
@@ -76,7 +78,8 @@ func guestMain() {
 		case "look":
 		}
 		addresses, routes := look4()
-		words <- guestWord{Done: fmt.Sprint(in.Text(), " ", err), Addresses: addresses, Routes: routes, Leases: s.All()}
+		text, _ := os.ReadFile("/etc/resolv.conf")
+		words <- guestWord{Done: fmt.Sprint(in.Text(), " ", err), Addresses: addresses, Routes: routes, Leases: s.All(), Resolver: string(text)}
 	}
 }
 
@@ -104,8 +107,6 @@ type leaseGuest struct {
 	in  io.Writer
 	out *json.Decoder
 	log []string
-	// changes counts how often it told of leases without being asked.
-	changes int
 }
 
 func newLeaseGuest(t *testing.T, families string) *leaseGuest {
@@ -121,6 +122,7 @@ func newLeaseGuest(t *testing.T, families string) *leaseGuest {
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), guestEnv+"="+families)
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{Unshareflags: unix.CLONE_NEWNS} // it has a resolv.conf of its own
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	out, err := cmd.StdoutPipe()
@@ -152,8 +154,6 @@ func (g *leaseGuest) until(want func(guestWord) bool) guestWord {
 		}
 		if w.Log != "" {
 			g.log = append(g.log, w.Log)
-		} else if w.Done == "" {
-			g.changes++
 		}
 		if want(w) {
 			return w
@@ -177,12 +177,17 @@ type server struct {
 	end      func()
 }
 
-// release lets the guest speak again, and waits for what comes of it.
-func (g *leaseGuest) release() {
+// release lets the guest speak again, and waits until its server has said something to it.
+func (g *leaseGuest) release(log *server) {
 	g.t.Helper()
-	before := g.changes
-	if g.do("release"); g.changes == before {
-		g.until(func(w guestWord) bool { return g.changes > before })
+	said := func() int {
+		text := serverLog(g.t, log)
+		return strings.Count(text, "DHCPACK") + strings.Count(text, "DHCPREPLY") + strings.Count(text, "DHCPNAK")
+	}
+	before := said()
+	w := g.do("release")
+	for said() == before || len(w.Leases) == 0 {
+		w = g.do("look")
 	}
 }
 
@@ -234,6 +239,9 @@ func TestLeaseFromDnsmasq(t *testing.T) {
 	if l.Valid != 2*time.Minute || l.T1 != time.Minute || l.MTU != 1400 || fmt.Sprint(l.DNS, l.Search, l.Gateway4, l.Server) != "[192.0.2.53] [example.test] 192.0.2.1 192.0.2.1" {
 		t.Errorf("lease %+v", l)
 	}
+	if w.Resolver != "nameserver 192.0.2.53\nsearch example.test\n" {
+		t.Errorf("resolv.conf %q", w.Resolver)
+	}
 	first := w.Addresses[0]
 
 	// Held, nothing is said; then the same lease is prolonged at once, by its server.
@@ -242,7 +250,7 @@ func TestLeaseFromDnsmasq(t *testing.T) {
 	if w = g.do("look"); w.Addresses[0] != first {
 		t.Errorf("held, it has %v", w.Addresses)
 	}
-	g.release()
+	g.release(log)
 	if now := strings.Count(serverLog(t, log), "DHCPREQUEST"); now != before+1 || strings.Count(serverLog(t, log), "DHCPDISCOVER") != 1 {
 		t.Errorf("%d requests after %d:\n%s", now, before, serverLog(t, log))
 	}
@@ -252,8 +260,8 @@ func TestLeaseFromDnsmasq(t *testing.T) {
 	if w = g.do("moved 02:00:00:00:00:0a"); slices.Contains(w.Addresses, first) || len(w.Leases) != 0 {
 		t.Errorf("the copy still has %v", w.Addresses)
 	}
-	g.release()
-	if w = g.do("look"); slices.Contains(w.Addresses, first) || !strings.Contains(serverLog(t, log), "DHCPACK(dn0) "+strings.TrimSuffix(w.Leases[0].Addresses[0].String(), "/24")+" 02:00:00:00:00:0a") {
+	g.release(log)
+	if w = g.do("look"); slices.Contains(w.Addresses, first) || !strings.Contains(serverLog(t, log), "DHCPACK(dn0) "+strings.TrimSuffix(w.Leases[0].Address.String(), "/24")+" 02:00:00:00:00:0a") {
 		t.Errorf("the copy has %v; server:\n%s", w.Addresses, serverLog(t, log))
 	}
 }
@@ -280,11 +288,11 @@ func TestRefusedLease(t *testing.T) {
 	first.end()
 	other := append([]string{"--dhcp-range=192.0.2.90,192.0.2.95,255.255.255.0,2m"}, serve4[1:]...)
 	dnsmasq(t, other...)
-	g.do("release")
-	w := g.until(func(w guestWord) bool {
-		return len(w.Leases) == 1 && strings.HasPrefix(w.Leases[0].address().String(), "192.0.2.9")
-	})
-	if w = g.do("look"); len(w.Addresses) == 0 || !strings.HasPrefix(w.Addresses[0], "192.0.2.9") || slices.ContainsFunc(w.Addresses, func(a string) bool { return strings.HasPrefix(a, "192.0.2.5") }) {
+	w := g.do("release")
+	for !slices.ContainsFunc(w.Addresses, func(a string) bool { return strings.HasPrefix(a, "192.0.2.9") }) {
+		w = g.do("look")
+	}
+	if slices.ContainsFunc(w.Addresses, func(a string) bool { return strings.HasPrefix(a, "192.0.2.5") }) {
 		t.Errorf("guest has %v; it said %q", w.Addresses, g.log)
 	}
 }
@@ -313,8 +321,8 @@ func TestRoutersFromDnsmasq(t *testing.T) {
 			}
 			if tt.name == "managed" || tt.name == "rapid" {
 				g.do("hold")
-				g.release() // renewed at once
-				if !strings.Contains(serverLog(t, log), "DHCPRENEW") {
+				g.release(log) // renewed at once
+				if strings.Count(serverLog(t, log), "DHCPSOLICIT") != 2 {
 					t.Errorf("no renewal:\n%s", serverLog(t, log))
 				}
 			}

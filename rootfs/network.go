@@ -3,88 +3,79 @@ package rootfs
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"rouse/rootfs/rtnl"
 )
 
-// Interface is how one NIC is to be set up. The zero value means: bring the first NIC up.
+// Interface is how one NIC is to be set up, and in JSON what a host says of a copy's. The zero value means: bring the first NIC up.
 type Interface struct {
 	// Name finds the NIC if MAC is empty; "" or "first" is the first real one (else the first Ethernet-like one) by
 	// index. If MAC is given as well, the NIC found by it is renamed to Name.
-	Name string
+	Name string `json:"name"`
 	// MAC finds the NIC by its present hardware address, with colons or dashes.
-	MAC string
+	MAC string `json:"-"`
 	// SetMAC, if not empty, becomes its hardware address: a clone must not keep its twin's.
-	SetMAC string
+	SetMAC string `json:"mac"`
 	// Addresses are added without duplicate address detection: the host hands them out and knows
 	// what is taken, and a tentative IPv6 address would keep services from binding to it for a second.
-	Addresses []netip.Prefix
+	Addresses []netip.Prefix `json:"addresses"`
 	// Gateway4 and Gateway6 become default routes. One that no address's prefix covers is taken to be on the link.
-	Gateway4, Gateway6 netip.Addr
+	Gateway4 netip.Addr `json:"gateway4"`
+	Gateway6 netip.Addr `json:"gateway6"`
 	// Routes are further routes over this NIC.
-	Routes []Route
+	Routes []Route `json:"routes"`
 	// MTU in bytes; 0 leaves it as it is.
-	MTU int
+	MTU int `json:"mtu"`
 	// DHCP4 and Auto6 are for Leases: an address is asked for, or a router and what it points to are awaited.
-	DHCP4, Auto6 bool
+	DHCP4 bool `json:"-"`
+	Auto6 bool `json:"-"`
 }
 
 // Route is one static route.
 type Route struct {
-	Destination netip.Prefix
-	Gateway     netip.Addr // the zero Addr: the destination is on the link
-	Metric      int        // lower is preferred; 0 is the kernel's default for the family
+	Destination netip.Prefix `json:"to"`
+	Gateway     netip.Addr   `json:"via"`    // the zero Addr: the destination is on the link
+	Metric      int          `json:"metric"` // lower is preferred; 0 is the kernel's default for the family
 }
 
-// Validate checks what can be checked without a kernel, on the host already. Errors name the field.
-func (i Interface) Validate() error {
-	for _, m := range []struct{ field, text string }{{"mac", i.MAC}, {"set mac", i.SetMAC}} {
-		if _, err := parseMAC(m.text); err != nil {
-			return fmt.Errorf("interface %s: %s %q: want six bytes such as 02:00:00:00:00:01", i, m.field, m.text)
+// Validate checks what the kernel would take in another sense than it was meant in; all else that is wrong it refuses. Errors name
+// the field.
+func (i *Interface) Validate() error {
+	what := ""
+	for _, text := range []string{i.MAC, i.SetMAC} {
+		if _, err := parseMAC(text); err != nil {
+			what = err.Error() + ": want six bytes such as 02:00:00:00:00:01"
 		}
 	}
-	// include/uapi/linux/if.h: IFNAMSIZ is 16 with the ending zero byte; dev_valid_name refuses the rest.
-	if len(i.Name) > 15 || strings.ContainsAny(i.Name, "/: \t\n") || i.Name == "." || i.Name == ".." {
-		return fmt.Errorf("interface %q: a name has at most 15 bytes and no slash, colon or space", i.Name)
+	if len(i.Name) > 15 { // include/uapi/linux/if.h: IFNAMSIZ is 16 with the ending zero byte; a longer one finds nothing
+		what = "a name has at most 15 bytes"
 	}
 	for _, a := range i.Addresses {
-		if !a.IsValid() || a.Addr().IsUnspecified() || a.Addr().IsMulticast() {
-			return fmt.Errorf("interface %s: address %s: want a unicast address with prefix length, such as 10.0.0.2/24", i, a)
+		if !lendable(a.Addr()) {
+			what = "address " + a.String() + ": want a unicast address with prefix length, such as 10.0.0.2/24"
 		}
 	}
-	if i.Gateway4.IsValid() && !i.Gateway4.Is4() {
-		return fmt.Errorf("interface %s: gateway4 %s is no IPv4 address", i, i.Gateway4)
+	if i.Gateway4.Is6() || i.Gateway6.Is4() {
+		what = "gateway4 and gateway6 are of the other family"
 	}
-	if i.Gateway6.IsValid() && !i.Gateway6.Is6() {
-		return fmt.Errorf("interface %s: gateway6 %s is no IPv6 address", i, i.Gateway6)
+	for n := range i.Routes {
+		if r := &i.Routes[n]; !r.Destination.IsValid() || r.Gateway.IsValid() && r.Gateway.Is4() != r.Destination.Addr().Is4() {
+			what = "route " + strconv.Itoa(n) + ": gateway and destination are not of one family"
+		}
 	}
-	// IPv4 needs 68 bytes (RFC 791), the largest is what a 16-bit length can say.
-	if i.MTU != 0 && (i.MTU < 68 || i.MTU > 65535) {
-		return fmt.Errorf("interface %s: mtu %d: want 68 to 65535", i, i.MTU)
-	}
-	return i.validateRoutes()
-}
-
-func (i Interface) validateRoutes() error {
-	for _, r := range i.Routes {
-		if !r.Destination.IsValid() {
-			return fmt.Errorf("interface %s: a route has no destination", i)
-		}
-		if r.Gateway.IsValid() && r.Gateway.Is4() != r.Destination.Addr().Is4() {
-			return fmt.Errorf("interface %s: route %s: gateway %s is of the other family", i, r.Destination, r.Gateway)
-		}
-		if r.Metric < 0 {
-			return fmt.Errorf("interface %s: route %s: negative metric %d", i, r.Destination, r.Metric)
-		}
+	if what != "" {
+		return errors.New(what)
 	}
 	return nil
 }
 
 // String is how errors call the interface.
-func (i Interface) String() string {
+func (i *Interface) String() string {
 	switch {
 	case i.MAC != "":
 		return i.MAC
@@ -95,7 +86,7 @@ func (i Interface) String() string {
 }
 
 // routes are all routes that the interface asks for, default routes included.
-func (i Interface) routes() []Route {
+func (i *Interface) routes() []Route {
 	out := i.Routes[:len(i.Routes):len(i.Routes)]
 	for _, g := range []netip.Addr{i.Gateway4, i.Gateway6} {
 		if g.IsValid() {
@@ -113,7 +104,7 @@ func unspecified(like netip.Addr) netip.Addr {
 }
 
 // covers tells whether gateway lies in the prefix of one of the addresses. Link-local ones are always on the link.
-func (i Interface) covers(gateway netip.Addr) bool {
+func (i *Interface) covers(gateway netip.Addr) bool {
 	if gateway.IsLinkLocalUnicast() && gateway.Is6() {
 		return true
 	}
@@ -151,7 +142,7 @@ func linkLocalOf(mac [6]byte) netip.Prefix {
 }
 
 // pick returns the place in links of the NIC that i asks for, or -1. links are in order of their index.
-func (i Interface) pick(links []rtnl.Link) int {
+func (i *Interface) pick(links []rtnl.Link) int {
 	mac, _ := parseMAC(i.MAC) // validated
 	first := -1
 	for n, l := range links {

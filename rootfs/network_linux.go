@@ -41,8 +41,10 @@ func configureNetwork(interfaces []Interface, replace bool) error {
 	}
 	defer c.Close()
 	errs := []error{loopbackUp(c)}
-	for _, i := range interfaces {
-		errs = append(errs, configure(c, i, replace))
+	for n := range interfaces {
+		if err := configure(c, &interfaces[n], replace); err != nil {
+			errs = append(errs, fmt.Errorf("interface %s: %w", &interfaces[n], err))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -64,57 +66,58 @@ func loopbackUp(c *rtnl.Conn) error {
 	return nil
 }
 
-func configure(c *rtnl.Conn, i Interface, replace bool) error {
+func configure(c *rtnl.Conn, i *Interface, replace bool) error {
 	if err := i.Validate(); err != nil {
 		return err
 	}
 	l, err := waitLink(c, i, LinkTimeout)
-	if err != nil {
-		return fmt.Errorf("interface %s: %w", i, err)
-	}
-	if err := setLink(c, l, i); err != nil {
-		return fmt.Errorf("interface %s: %w", i, err)
+	if err == nil {
+		err = setLink(c, l, i)
 	}
 	addresses := i.Addresses
-	if replace {
-		own, err := removeOthers(c, l, i)
-		if err != nil {
-			return fmt.Errorf("interface %s: %w", i, err)
-		}
+	if err == nil && replace {
+		var own []netip.Prefix
+		own, err = removeOthers(c, l, i)
 		addresses = append(own, addresses...)
 	}
-	errs := addAddresses(c, l.Index, addresses)
-	for _, r := range i.routes() {
-		errs = append(errs, addRoute(c, l.Index, r, i.covers(r.Gateway)))
+	if err != nil {
+		return err
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("interface %s: %w", i, err)
+	return addAll(c, l.Index, i, addresses)
+}
+
+// addAll adds addresses, and the routes of i.
+func addAll(c *rtnl.Conn, index int, i *Interface, addresses []netip.Prefix) error {
+	errs := addAddresses(c, index, addresses)
+	routes := i.routes()
+	for n := range routes {
+		errs = append(errs, addRoute(c, index, &routes[n], i.covers(routes[n].Gateway)))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // waitLink subscribes before it looks, so that a NIC which appears between the two is not missed.
-func waitLink(c *rtnl.Conn, i Interface, timeout time.Duration) (rtnl.Link, error) {
+func waitLink(c *rtnl.Conn, i *Interface, timeout time.Duration) (*rtnl.Link, error) {
 	events, err := rtnl.Dial(rtnl.LinkEvents)
 	if err != nil {
-		return rtnl.Link{}, fmt.Errorf("link events: %w", err)
+		return nil, fmt.Errorf("link events: %w", err)
 	}
 	defer events.Close()
 	for deadline := time.Now().Add(timeout); ; {
 		links, err := c.Links()
 		if err != nil {
-			return rtnl.Link{}, err
+			return nil, err
 		}
 		sort.Slice(links, func(a, b int) bool { return links[a].Index < links[b].Index })
 		if n := i.pick(links); n >= 0 {
-			return links[n], nil
+			return &links[n], nil
 		}
 		left := time.Until(deadline)
 		if left <= 0 {
-			return rtnl.Link{}, fmt.Errorf("no such NIC within %v (there are: %s); is its driver's module loaded?", timeout, describe(links))
+			return nil, fmt.Errorf("no such NIC within %v (there are: %s); is its driver's module loaded?", timeout, describe(links))
 		}
 		if err := events.WaitEvent(left); err != nil {
-			return rtnl.Link{}, fmt.Errorf("link events: %w", err)
+			return nil, fmt.Errorf("link events: %w", err)
 		}
 	}
 }
@@ -128,7 +131,7 @@ func describe(links []rtnl.Link) string {
 }
 
 // setLink leaves the link up. It is taken down only to be renamed, and only if the kernel insists (before Linux 6.2).
-func setLink(c *rtnl.Conn, l rtnl.Link, i Interface) error {
+func setLink(c *rtnl.Conn, l *rtnl.Link, i *Interface) error {
 	if i.MAC != "" && i.Name != "" && i.Name != "first" && l.Name != i.Name {
 		if err := rename(c, l.Index, i.Name); err != nil {
 			return err
@@ -177,7 +180,7 @@ func addAddresses(c *rtnl.Conn, index int, addresses []netip.Prefix) []error {
 	return errs
 }
 
-func addRoute(c *rtnl.Conn, index int, r Route, covered bool) error {
+func addRoute(c *rtnl.Conn, index int, r *Route, covered bool) error {
 	k := rtnl.Route{Index: index, Destination: r.Destination, Gateway: r.Gateway, Metric: r.Metric, OnLink: r.Gateway.IsValid() && !covered}
 	if err := c.ReplaceRoute(k); err != nil {
 		return fmt.Errorf("add route %s via %s: %w", r.Destination, r.Gateway, err)
@@ -187,7 +190,7 @@ func addRoute(c *rtnl.Conn, index int, r Route, covered bool) error {
 
 // removeOthers removes addresses that i does not list, and with them the kernel removes their prefix routes; then routes
 // through a gateway that i does not list. What it returns is to be added in place of what it removed.
-func removeOthers(c *rtnl.Conn, l rtnl.Link, i Interface) (own []netip.Prefix, err error) {
+func removeOthers(c *rtnl.Conn, l *rtnl.Link, i *Interface) (own []netip.Prefix, err error) {
 	list, err := c.Addresses(l.Index)
 	if err != nil {
 		return nil, err

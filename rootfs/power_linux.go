@@ -55,7 +55,7 @@ func rebootCommand(kind, arch string, acpi fs.FS) (int, error) {
 	}
 	table, err := fs.ReadFile(acpi, "FACP")
 	none := errors.Is(err, fs.ErrNotExist)
-	if arch == "amd64" && (none || len(table) >= 16 && string(table[10:16]) == "FIRECK") {
+	if arch == "amd64" && (none || isFirecracker(table)) {
 		return unix.LINUX_REBOOT_CMD_RESTART, nil
 	}
 	return unix.LINUX_REBOOT_CMD_POWER_OFF, nil

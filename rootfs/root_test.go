@@ -144,8 +144,8 @@ func TestLateNIC(t *testing.T) {
 			return
 		}
 		close(started)
-		l, err := waitLink(h, Interface{Name: "late0"}, time.Minute)
-		done <- result{l, err}
+		l, err := waitLink(h, &Interface{Name: "late0"}, time.Minute)
+		done <- result{*l, err}
 	}()
 	<-started
 	pair(t, "late0", "peer0")
@@ -160,7 +160,7 @@ func TestNoSuchNIC(t *testing.T) {
 	h, err := rtnl.Dial(0)
 	must(t, err)
 	defer h.Close()
-	_, err = waitLink(h, Interface{Name: "eth7"}, time.Millisecond)
+	_, err = waitLink(h, &Interface{Name: "eth7"}, time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "up0 02:00:00:00:00:01") {
 		t.Errorf("error %v does not say which NICs there are", err)
 	}

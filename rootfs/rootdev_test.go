@@ -47,7 +47,7 @@ func TestParseMount(t *testing.T) {
 		{"/a", "/b", "none", "rbind", Mount{Flags: Bind | Recursive}},
 	} {
 		c.want.Source, c.want.Target, c.want.Type, c.want.Mode = c.source, c.target, c.kind, modeDirectory
-		if got, err := ParseMount(c.source, c.target, c.kind, c.options); err != nil || got != c.want {
+		if got, err := ParseMount(c.source, c.target, c.kind, c.options); err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%+v: %+v, %v", c.want, got, err)
 		}
 	}

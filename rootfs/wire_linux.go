@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"rouse/rootfs/rtnl"
 )
 
 // socket is a wire over a socket; the runtime's poller waits on it, so that a context can end the wait.
@@ -83,11 +81,8 @@ func (s *socket) receive(until time.Time) ([]byte, error) {
 	}
 }
 
-// openWire4 is a wire for DHCP over one link: by whole frames to everybody, or as own from its port to one server.
-func openWire4(ctx context.Context, l rtnl.Link, own, server netip.Addr) (*socket, error) {
-	if server.IsValid() {
-		return unicastWire(ctx, l, server)
-	}
+// openWire4 is a wire for DHCP over one link: by whole frames, to everybody.
+func openWire4(ctx context.Context, k *keeper) (*socket, error) {
 	// Protocol 0 until the filter is set: nothing else is ever queued.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
@@ -98,14 +93,19 @@ func openWire4(ctx context.Context, l rtnl.Link, own, server netip.Addr) (*socke
 	}
 	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(clientFilter)), Filter: &clientFilter[0]})
 	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: etherIPv4>>8 | etherIPv4&0xff<<8, Ifindex: l.Index})
+		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: etherIPv4>>8 | etherIPv4&0xff<<8, Ifindex: k.link.Index})
 	}
 	s, err := newSocket(ctx, fd, err)
 	if err != nil {
 		return nil, fmt.Errorf("packet socket: %w", err)
 	}
-	mac := hardware(l.MAC)
-	s.wrap = func(b []byte) []byte { return dhcpFrame(mac, own, b) }
+	s.wrap = func(b []byte) []byte {
+		var own netip.Addr
+		if k.lease != nil {
+			own = k.lease.Address.Addr()
+		}
+		return dhcpFrame(hardware(k.link.MAC), own, b)
+	}
 	s.open = dhcpPayload
 	return s, nil
 }
@@ -121,22 +121,4 @@ var clientFilter = []unix.SockFilter{
 	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: portClient, Jf: 1},
 	{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff},
 	{Code: unix.BPF_RET | unix.BPF_K},
-}
-
-// unicastWire is not bound to the address that it speaks from: a refusal is a broadcast.
-func unicastWire(ctx context.Context, l rtnl.Link, server netip.Addr) (*socket, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("UDP socket: %w", err)
-	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	if err = unix.BindToDevice(fd, l.Name); err == nil {
-		err = unix.Bind(fd, &unix.SockaddrInet4{Port: portClient})
-	}
-	s, err := newSocket(ctx, fd, err)
-	if err != nil {
-		return nil, fmt.Errorf("UDP socket of %s: %w", l.Name, err)
-	}
-	s.to = &unix.SockaddrInet4{Port: portServ, Addr: server.As4()}
-	return s, nil
 }

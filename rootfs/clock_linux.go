@@ -1,0 +1,76 @@
+package rootfs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// hostClocks are the PTP clocks that show the host's time: drivers/ptp/ptp_kvm_common.c, ptp_vmclock.c and
+// drivers/hv/hv_util.c (v6.13). A network card's may show anything.
+var hostClocks = []string{"KVM virtual PTP", "vmclock", "hyperv"}
+
+// HostTime is the host's idea of the time, from the best device that shows it, which source names; slack is how far off it may be.
+func HostTime() (t time.Time, source string, slack time.Duration, err error) {
+	names, _ := filepath.Glob("/sys/class/ptp/*/clock_name")
+	for _, name := range names {
+		b, _ := os.ReadFile(name)
+		for _, known := range hostClocks {
+			if strings.TrimSpace(string(b)) != known {
+				continue
+			}
+			source = "/dev/" + filepath.Base(filepath.Dir(name))
+			if t, err = deviceTime(source, ptpTime); err == nil {
+				return t, source, time.Millisecond, nil
+			}
+		}
+	}
+	t, err = deviceTime("/dev/rtc0", rtcTime)
+	return t, "/dev/rtc0", 2 * time.Second, err
+}
+
+func deviceTime(path string, read func(fd int) (time.Time, error)) (time.Time, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	t, err := read(fd)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	return t, nil
+}
+
+func ptpTime(fd int) (time.Time, error) {
+	var ts unix.Timespec
+	err := unix.ClockGettime(unix.FdToClockID(fd), &ts)
+	return time.Unix(ts.Unix()), err
+}
+
+// rtcTime is in the middle of the second that the clock shows. VMMs have it in UTC.
+func rtcTime(fd int) (time.Time, error) {
+	r, err := unix.IoctlGetRTCTime(fd)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Date(int(r.Year)+1900, time.Month(r.Mon+1), int(r.Mday), int(r.Hour), int(r.Min), int(r.Sec), 5e8, time.UTC), nil
+}
+
+// StepClock sets the clock to the host's time if it is off by more than that is sure, and says what it did. Whoever waits for an
+// hour of the day is told by the kernel (timerfd's TFD_TIMER_CANCEL_ON_SET).
+func StepClock(to time.Time, source string, slack time.Duration) (string, error) {
+	by := time.Until(to.Round(0)) // by the wall clock, not the monotonic one
+	if by.Abs() <= slack {
+		return fmt.Sprintf("kept: within %v of %s", slack, source), nil
+	}
+	ts := unix.NsecToTimespec(to.UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+		return "", fmt.Errorf("set the clock: %w", err)
+	}
+	return fmt.Sprintf("stepped by %v to %s", by.Round(time.Millisecond), source), nil
+}
