@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -88,6 +89,20 @@ func TestCheckKeepsAFailure(t *testing.T) {
 		t.Errorf("status %d, said %q", code, said.String())
 	}
 	stop()
+}
+
+// Package os/signal keeps its goroutine, which is nobody's leak.
+func TestCheckKnowsSignals(t *testing.T) {
+	var said strings.Builder
+	code := check(&said, 20*time.Millisecond, func() int {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, unix.SIGWINCH)
+		signal.Stop(c)
+		return 0
+	})
+	if code != 0 {
+		t.Errorf("status %d:\n%s", code, said.String())
+	}
 }
 
 // A goroutine that ends soon after the run is none left behind.
