@@ -29,6 +29,7 @@ const (
 	ownFile    = configDir + "/00-image.toml" // the image's /etc/rouse.toml, where its place is taken
 	buildFile  = configDir + "/99-build.toml" // the file of --config
 	envFile    = configDir + "/99-env.toml"
+	ofImage    = "image:"                        // before the names of its files
 	ofTheImage = "the image's own configuration" // in errors
 	ofProgram  = "the program's own configuration"
 )
@@ -83,7 +84,7 @@ func (p *plan) place(s *said, own []config.Source) []placed {
 	}
 	for _, o := range own {
 		at := placed{Source: o}
-		if o.Name == config.Path && lowest != config.Path {
+		if o.Name == ofImage+config.Path && lowest != config.Path {
 			at.place = ownFile
 		}
 		lowest = buildFile
@@ -144,7 +145,7 @@ func ownSources(c *image.Contents) ([]config.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, config.Source{Name: name, Text: text})
+		list = append(list, config.Source{Name: ofImage + name, Text: text})
 	}
 	return list, nil
 }

@@ -278,7 +278,7 @@ func TestBuildRefusesContainers(t *testing.T) {
 		"unknown key":       {v1.Config{Cmd: []string{"sh"}}, nil, "[[service]]\nname = \"main\"\nredy = \"x\"\n", "rouse.toml:3: service[0].redy: no such key; did you mean ready?"},
 		"bad value":         {v1.Config{Cmd: []string{"sh"}}, nil, "[[service]]\nname = \"main\"\nready = \"maybe\"\n", `rouse.toml:3: service[0].ready: "maybe" is not allowed`},
 		"two without exec":  {v1.Config{Cmd: []string{"sh"}}, nil, "[[service]]\nname = \"a\"\n[[service]]\nname = \"b\"\n", "service[0].exec: nothing to run"},
-		"own configuration": {v1.Config{Cmd: []string{"sh"}}, []string{"etc/rouse.toml=x\n"}, "", "/etc/rouse.toml:1"},
+		"own configuration": {v1.Config{Cmd: []string{"sh"}}, []string{"etc/rouse.toml=x\n"}, "", "image:/etc/rouse.toml:1"},
 		"no text":           {v1.Config{Cmd: []string{"sh", "\x00"}}, nil, "", "no text that a configuration can hold"},
 		"volume":            {v1.Config{Cmd: []string{"sh"}, Volumes: map[string]struct{}{"/bin/sh": {}}}, nil, "", "/bin/sh: the image has it, and not as a folder"},
 	}
