@@ -212,7 +212,10 @@ func fsFreeze(ctx context.Context, s *Server, _ *arguments) (any, error) {
 // quiesce lets one caller in. The second is refused rather than queued: its answer would say "quiesced"
 // about a state that the first may have left again.
 func (s *Server) quiesce(ctx context.Context, o QuiesceOptions) (json.RawMessage, int, error) {
-	if !s.quiescing.CompareAndSwap(false, true) {
+	s.starting.Lock() // a program of guest-exec is started before this, and seen, or not at all
+	first := s.quiescing.CompareAndSwap(false, true)
+	s.starting.Unlock()
+	if !first {
 		return nil, 0, fmt.Errorf("%w: a quiesce is running already", ErrRefused)
 	}
 	defer s.quiescing.Store(false)

@@ -35,6 +35,11 @@ func guestExec(_ context.Context, s *Server, a *arguments) (any, error) {
 	if a.Path == "" {
 		return nil, fmt.Errorf("argument \"path\" is missing")
 	}
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if s.quiescing.Load() || s.guest.Frozen() {
+		return nil, fmt.Errorf("%w: a quiesce has begun", ErrRefused)
+	}
 	e, err := s.o.Exec(ExecRequest{a.Path, a.Arg, a.Env, a.Input, a.Capture, outputLimit})
 	if err != nil {
 		return nil, err

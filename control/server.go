@@ -51,8 +51,9 @@ type Server struct {
 	quiescing   atomic.Bool  // from the call of Guest.Quiesce until it returns
 	filesystems atomic.Int64 // of the last quiesce; what a thaw answers with
 
-	execs handles[*Execution]
-	files handles[*os.File]
+	starting sync.Mutex // held while a quiesce begins, and while a program is started
+	execs    handles[*Execution]
+	files    handles[*os.File]
 }
 
 // NewServer starts nothing; the Serve methods do.

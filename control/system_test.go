@@ -221,3 +221,24 @@ func TestHandlesAreBounded(t *testing.T) {
 		t.Errorf("got %d, %v", n, err)
 	}
 }
+
+// TestExecAndQuiesce: a program is started before a quiesce begins, or not at all.
+func TestExecAndQuiesce(t *testing.T) {
+	begun, finish := make(chan bool), make(chan bool)
+	g := &fakeGuest{quiesce: func(context.Context, QuiesceOptions) (json.RawMessage, int, error) {
+		begun <- true
+		<-finish
+		return json.RawMessage(`{}`), 1, nil
+	}}
+	s := NewServer(g, ServerOptions{Exec: func(ExecRequest) (*Execution, error) {
+		t.Error("a program was started while the guest is quiesced")
+		return &Execution{PID: 1}, nil
+	}})
+	first, second := converse(t, s, false), converse(t, s, false)
+	first.send(`{"execute":"rouse-quiesce"}` + "\n")
+	<-begun
+	second.send(`{"execute":"guest-exec","arguments":{"path":"/bin/x"}}` + "\n")
+	second.expect(`{"error":{"class":"Refused","desc":"guest-exec: refused: a quiesce has begun"}}`)
+	finish <- true
+	first.expect(`{"return":{}}`)
+}

@@ -42,6 +42,9 @@ func (p *problems) all() []string {
 type hostView struct{ g *guest }
 
 func (h hostView) Quiesce(ctx context.Context, o control.QuiesceOptions) (json.RawMessage, int, error) {
+	if remoteRuns() {
+		return nil, 0, errRemote
+	}
 	r, err := h.g.flow.Quiesce(ctx, quiesce.QuiesceOptions{Timeout: o.Timeout, Leftovers: quiesce.Policy(o.Leftovers)})
 	return encode(r), r.Filesystems, refused(err)
 }
