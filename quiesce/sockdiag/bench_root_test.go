@@ -279,19 +279,19 @@ func BenchmarkDestroy(b *testing.B) {
 	b.ReportMetric(float64(theirCPU)/float64(b.N), "ss-cpu-ns")
 }
 
-func serverEnds(b *testing.B, ins *Inspector) (out []Socket) {
+func serverEnds(b *testing.B, ins *Inspector) []Socket {
 	b.Helper()
 	l := look{ins: ins, ctx: context.Background()}
 	s := &ins.spaces[0].sources[2]
 	err := l.rows(ins.spaces[0], s, afInet, 1<<tcpEstablished, nil, func(r *inetRow) {
 		if r.id.local(afInet).Port() == 7000 {
-			out = append(out, inetSocket(ins.spaces[0], s, r, verdict{}))
+			l.addInet(ins.spaces[0], s, r, verdict{})
 		}
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
-	return out
+	return l.found
 }
 
 // BenchmarkWait is a drain of a machine on which nothing is to be drained: two looks.

@@ -31,10 +31,10 @@ func (ins *Inspector) Destroy(ctx context.Context, sockets []Socket) (left []Soc
 		switch why := indestructible(s); {
 		case spent(s.state, s.Inode) && s.Cookie == 0: // not to be named, and nothing in it
 		case why != "":
-			left = append(left, *s)
+			left = appendSocket(left, s)
 			left[len(left)-1].Reason = why
 		default:
-			ours = append(ours, *s)
+			ours = appendSocket(ours, s)
 		}
 	}
 	if len(ours) == 0 {
@@ -44,8 +44,14 @@ func (ins *Inspector) Destroy(ctx context.Context, sockets []Socket) (left []Soc
 		return sockets, fmt.Errorf("sockdiag: %w", err)
 	}
 	still, err := ins.destroyAll(ctx, ours)
-	return append(left, still...), err
+	for i := range still {
+		left = appendSocket(left, &still[i])
+	}
+	return left, err
 }
+
+// appendSocket keeps a copy of 350 bytes from being written out at each place.
+func appendSocket(list []Socket, s *Socket) []Socket { return append(list, *s) }
 
 func (ins *Inspector) destroyAll(ctx context.Context, ours []Socket) (left []Socket, err error) {
 	l := look{ins: ins, ctx: ctx}
@@ -191,7 +197,7 @@ func (l *look) remaining(ours []Socket, refused map[uint64]string) ([]Socket, er
 		if why := refused[s.Cookie]; why != "" {
 			s.Reason = "SOCK_DESTROY: " + why
 		}
-		left = append(left, *s)
+		left = appendSocket(left, s)
 	}
 	return left, nil
 }

@@ -223,7 +223,7 @@ func (l *look) unixHandle(ns *namespace, r *unixRow, fd int) {
 	if v.reason == "" {
 		return
 	}
-	s := unixSocket(ns, r, v)
+	s := l.addUnix(ns, r, v)
 	if sa, err := unix.Getsockname(fd); err == nil {
 		if at, ok := sa.(*unix.SockaddrUnix); ok {
 			s.Local = at.Name
@@ -233,7 +233,6 @@ func (l *look) unixHandle(ns *namespace, r *unixRow, fd int) {
 	if cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && r.state == tcpEstablished {
 		s.peerPID = int(cred.Pid)
 	}
-	l.found = append(l.found, s)
 }
 
 func queueBytes(fd int, request uint) uint32 {

@@ -55,7 +55,7 @@ func (l *look) outside(ns *namespace, s *source, family uint8, states uint32) er
 	err := l.rows(ns, s, family, states, notLoopback(), func(r *inetRow) {
 		if leaves(r) {
 			v := verdict{reason: whyInherited, unread: uint64(r.rqueue), unsent: uint64(r.wqueue)}
-			l.found = append(l.found, inetSocket(ns, s, r, v))
+			l.addInet(ns, s, r, v)
 		}
 	})
 	if err != nil {

@@ -100,19 +100,19 @@ func (ins *Inspector) Sources() []string {
 		return nil
 	}
 	var out []string
-	for _, s := range ins.spaces[0].sources {
-		out = append(out, s.protocol+": "+s.kind)
+	add := func(protocol, kind string) { out = append(out, protocol+": "+kind) }
+	for i := range ins.spaces[0].sources {
+		add(ins.spaces[0].sources[i].protocol, ins.spaces[0].sources[i].kind)
 	}
-	for _, p := range []struct {
-		name string
-		on   bool
-	}{{"vsock", ins.options.Unlisted}, {"closed tcp", ins.options.Unlisted}, {"pipe", ins.options.Pipes}} {
-		kind := byNone
-		if p.on {
-			kind = byHandle
+	byOption := func(on bool) string {
+		if on {
+			return byHandle
 		}
-		out = append(out, p.name+": "+kind)
+		return byNone
 	}
+	add("vsock", byOption(ins.options.Unlisted))
+	add("closed tcp", byOption(ins.options.Unlisted))
+	add("pipe", byOption(ins.options.Pipes))
 	return out
 }
 

@@ -77,7 +77,7 @@ func (l *look) inet(ns *namespace, s *source, used *usage) error {
 			return
 		}
 		if v.reason != "" {
-			l.found = append(l.found, inetSocket(ns, s, r, v))
+			l.addInet(ns, s, r, v)
 		}
 	}
 	for i, family := range families {
@@ -115,17 +115,28 @@ func (l *look) rows(ns *namespace, s *source, family uint8, states uint32, filte
 	})
 }
 
-func inetSocket(ns *namespace, s *source, r *inetRow, v verdict) Socket {
-	out := Socket{
-		Netns: ns.inode, Protocol: s.protocol, State: stateName(r.state), Local: r.id.local(r.family).String(),
-		Cookie: r.id.cookie(), Inode: uint64(r.inode), Unread: v.unread, Unsent: v.unsent, Queued: v.queued, Reason: v.reason,
-		family: r.family, proto: s.proto, state: r.state, id: [sockidLen]byte(r.id),
-	}
+// add appends a socket that holds something. What it returns may be filled in until the next one is added.
+func (l *look) add(ns *namespace, protocol string, v verdict) *Socket {
+	l.found = append(l.found, Socket{})
+	s := &l.found[len(l.found)-1]
+	s.Netns, s.Protocol, s.Reason = ns.inode, protocol, v.reason
+	s.Unread, s.Unsent, s.Queued = v.unread, v.unsent, v.queued
+	return s
+}
+
+func (l *look) addInet(ns *namespace, s *source, r *inetRow, v verdict) {
+	out := l.add(ns, s.protocol, v)
+	out.family, out.proto = r.family, s.proto
+	out.setState(r.state)
+	copy(out.id[:], r.id)
+	out.Cookie, out.Inode = r.id.cookie(), uint64(r.inode)
+	out.Local = r.id.local(r.family).String()
 	if remote := r.id.remote(r.family); remote.Port() != 0 || !remote.Addr().IsUnspecified() {
 		out.Remote = remote.String()
 	}
-	return out
 }
+
+func (s *Socket) setState(state uint8) { s.state, s.State = state, stateName(state) }
 
 func (l *look) unix(ns *namespace, s *source) error {
 	if s.kind == byHandle {
@@ -137,17 +148,17 @@ func (l *look) unix(ns *namespace, s *source) error {
 			return
 		}
 		if v := unixVerdict(&row); v.reason != "" {
-			l.found = append(l.found, unixSocket(ns, &row, v))
+			l.addUnix(ns, &row, v)
 		}
 	})
 }
 
-func unixSocket(ns *namespace, r *unixRow, v verdict) Socket {
-	s := Socket{
-		Netns: ns.inode, Protocol: "unix", Type: typeName(r.kind), State: stateName(r.state), Local: unixName(r.name),
-		Cookie: r.cookie, Inode: uint64(r.inode), Unread: v.unread, Unsent: v.unsent, Queued: v.queued, Reason: v.reason,
-		peer: uint64(r.peer), family: afUnix, state: r.state,
-	}
+func (l *look) addUnix(ns *namespace, r *unixRow, v verdict) *Socket {
+	s := l.add(ns, "unix", v)
+	s.family, s.peer = afUnix, uint64(r.peer)
+	s.setState(r.state)
+	s.Type, s.Local = typeName(r.kind), unixName(r.name)
+	s.Cookie, s.Inode = r.cookie, uint64(r.inode)
 	if r.peer != 0 {
 		s.Remote = fmt.Sprintf("inode %d", r.peer)
 	}
@@ -162,7 +173,7 @@ func (l *look) memory(ns *namespace, s *source, states uint32, parse, parseLine 
 			return
 		}
 		if v := memoryVerdict(row.memory); v.reason != "" && !l.ins.own(uint64(row.inode)) {
-			l.found = append(l.found, memorySocket(ns, s, &row, v))
+			l.addMemory(ns, s, &row, v)
 		}
 	}
 	if s.kind == byDiag {
@@ -172,17 +183,15 @@ func (l *look) memory(ns *namespace, s *source, states uint32, parse, parseLine 
 	return ns.lines(s.files[0], l.ins.buf, each)
 }
 
-func memorySocket(ns *namespace, s *source, r *memoryRow, v verdict) Socket {
-	out := Socket{
-		Netns: ns.inode, Protocol: s.protocol, Type: typeName(r.kind), Cookie: r.cookie, Inode: uint64(r.inode),
-		Unread: v.unread, Unsent: v.unsent, Reason: v.reason, family: s.family,
-	}
+func (l *look) addMemory(ns *namespace, s *source, r *memoryRow, v verdict) {
+	out := l.add(ns, s.protocol, v)
+	out.family, out.Type = s.family, typeName(r.kind)
+	out.Cookie, out.Inode = r.cookie, uint64(r.inode)
 	if s.family == afNetlink {
 		out.Local = fmt.Sprintf("protocol %d port %d", r.protocol, r.port)
 	} else {
 		out.Local = fmt.Sprintf("ethertype %#04x", r.number)
 	}
-	return out
 }
 
 func (l *look) qdisc(ns *namespace) func([]byte) {
@@ -191,14 +200,10 @@ func (l *look) qdisc(ns *namespace) func([]byte) {
 		if !parseQdisc(b, &row) {
 			return
 		}
-		v := qdiscVerdict(&row)
-		if v.reason == "" {
-			return
+		if v := qdiscVerdict(&row); v.reason != "" {
+			s := l.add(ns, "qdisc", v)
+			s.Type, s.Interface = unixName(row.kind), interfaceName(ns.route.fd, row.index)
 		}
-		l.found = append(l.found, Socket{
-			Netns: ns.inode, Protocol: "qdisc", Type: unixName(row.kind), Interface: interfaceName(ns.route.fd, row.index),
-			Unsent: v.unsent, Queued: v.queued, Reason: v.reason,
-		})
 	}
 }
 
@@ -209,7 +214,7 @@ func (l *look) softnet(ns *namespace, s *source) error {
 	}
 	return ns.lines(s.files[0], l.ins.buf, func(line []byte) {
 		if cpu, n, ok := parseSoftnet(line); ok && n > 0 {
-			l.found = append(l.found, Socket{Protocol: "softnet", Local: fmt.Sprintf("processor %d", cpu), Queued: n, Reason: whySoftnet})
+			l.add(ns, "softnet", verdict{reason: whySoftnet, queued: n}).Local = fmt.Sprintf("processor %d", cpu)
 		}
 	})
 }

@@ -82,8 +82,8 @@ func openNamespace(inode uint64, known []source, withhold []string, buf []byte) 
 	if known == nil {
 		err = ns.findSources(withhold, buf)
 	}
-	for _, s := range ns.sources {
-		if err == nil && (s.kind == byProc || s.kind == byHandle) {
+	for i := range ns.sources {
+		if s := &ns.sources[i]; err == nil && (s.kind == byProc || s.kind == byHandle) {
 			err = errors.Join(ns.open(s.files[0]), ns.open(s.files[1]))
 		}
 	}

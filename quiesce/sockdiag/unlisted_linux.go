@@ -94,12 +94,13 @@ func (l *look) closed(at handle, fd int) {
 	if n == 0 {
 		return
 	}
-	s := Socket{Protocol: "tcp", Inode: at.inode, PID: at.pid, Comm: commandOf(at.pid), Unread: uint64(n), Reason: whyUnread}
+	s := l.add(l.ins.spaces[0], "tcp", verdict{reason: whyUnread, unread: uint64(n)})
+	s.Inode, s.PID, s.Comm = at.inode, at.pid, commandOf(at.pid)
 	if proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err == nil && proto == protoMPTCP {
 		s.Protocol = "mptcp"
 	}
 	if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-		s.state, s.State = info.State, stateName(info.State)
+		s.setState(info.State)
 	}
 	if sa, err := unix.Getsockname(fd); err == nil {
 		s.Local = inetName(sa)
@@ -107,7 +108,6 @@ func (l *look) closed(at handle, fd int) {
 	if sa, err := unix.Getpeername(fd); err == nil {
 		s.Remote = inetName(sa)
 	}
-	l.found = append(l.found, s)
 }
 
 func inetName(sa unix.Sockaddr) string {
@@ -123,10 +123,10 @@ func inetName(sa unix.Sockaddr) string {
 // vsock: SIOCOUTQ is answered since Linux 6.11 and SIOCINQ since 6.17; before, and where a transport has neither, a look
 // at the bytes without taking them.
 func (l *look) vsock(at handle, fd int) {
-	s := Socket{Protocol: "vsock", Inode: at.inode, State: stateName(tcpEstablished), family: unix.AF_VSOCK}
-	v := verdict{}
+	var v verdict
+	state := uint8(tcpEstablished)
 	if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listening != 0 {
-		s.State = stateName(tcpListen)
+		state = tcpListen
 		if pollIn(fd) {
 			v = verdict{reason: whyAccept, queued: 1}
 		}
@@ -136,15 +136,15 @@ func (l *look) vsock(at handle, fd int) {
 	if v.reason == "" {
 		return
 	}
-	s.PID, s.Comm = at.pid, commandOf(at.pid)
-	s.Reason, s.Unread, s.Unsent, s.Queued = v.reason, v.unread, v.unsent, v.queued
+	s := l.add(l.ins.spaces[0], "vsock", v)
+	s.family, s.State = unix.AF_VSOCK, stateName(state)
+	s.Inode, s.PID, s.Comm = at.inode, at.pid, commandOf(at.pid)
 	if sa, err := unix.Getsockname(fd); err == nil {
 		s.Local = vsockName(sa)
 	}
 	if sa, err := unix.Getpeername(fd); err == nil {
 		s.Remote = vsockName(sa)
 	}
-	l.found = append(l.found, s)
 }
 
 // peek counts unread bytes; if the kernel does not count them, it says whether there are any.
@@ -197,7 +197,7 @@ func (l *look) pipe(ends []handle, name string) error {
 		}
 	}
 	if s.Unread > 0 {
-		l.found = append(l.found, s)
+		l.found = appendSocket(l.found, &s)
 	}
 	return nil
 }
