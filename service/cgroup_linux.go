@@ -52,6 +52,9 @@ func (c *cgroup) close() { c.dir.Close() }
 
 // remove deletes the directory and those below it; it fails while a process is inside.
 func (c *cgroup) remove() error {
+	if c == nil { // never made
+		return nil
+	}
 	c.close()
 	return removeTree(c.path)
 }

@@ -25,7 +25,7 @@ func (u *unit) follow() {
 		}
 		u.journal.dropped.Add(1)
 		if l.lost++; l.lost == 1 {
-			u.m.logf("service %s: %v; lines are left out there until it can be written", u.spec.Name, about("log file", l.Path, err))
+			u.log("log file " + l.Path + ": " + err.Error() + "; lines are left out there until it can be written")
 		}
 	})
 	l.close()

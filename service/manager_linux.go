@@ -8,7 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,9 +67,7 @@ func New(o Options, specs []Spec) (*Manager, error) {
 	if o.Etc == nil {
 		o.Etc = os.DirFS("/etc")
 	}
-	if o.RunDir == "" {
-		o.RunDir = "/run/rouse"
-	}
+	setString(&o.RunDir, "/run/rouse")
 	if o.LogBytes == 0 {
 		o.LogBytes = DefaultLogBytes
 	}
@@ -82,28 +80,31 @@ func New(o Options, specs []Spec) (*Manager, error) {
 	}
 	m := &Manager{o: o, byName: make(map[string]*unit), now: time.Now, jitter: jitter}
 	m.spawns.changed = make(chan struct{})
-	s := o.Hooks
-	s.Name, s.Dir = dropinName, "/"
-	m.dropin = &unit{m: m, spec: s, who: account{name: "root", home: "/root"}}
+	m.dropin = &unit{m: m, spec: o.Hooks, who: account{name: "root", home: "/root"}}
+	m.dropin.spec.Name, m.dropin.spec.Dir = dropinName, "/"
 	if err := m.dropin.checkHooks(); err != nil {
 		return nil, err
 	}
 	for _, i := range plan {
-		s := specs[i]
-		s.setDefaults()
-		who, err := lookupAccount(o.Etc, s.User, s.Group, s.Groups...)
-		if err != nil {
-			return nil, about("service", s.Name, err)
-		}
-		u := &unit{m: m, spec: s, who: who}
-		if err := u.checkHooks(); err != nil {
+		u := &unit{m: m, spec: specs[i]}
+		m.units = append(m.units, u)
+		if err := u.resolve(); err != nil {
 			return nil, err
 		}
-		u.st = Status{Name: s.Name, State: Waiting, Since: m.now()}
-		m.units = append(m.units, u)
-		m.byName[s.Name] = u
+		m.byName[u.spec.Name] = u
 	}
 	return m, nil
+}
+
+// resolve is what New does for each service.
+func (u *unit) resolve() (err error) {
+	s := &u.spec
+	s.setDefaults()
+	if u.who, err = lookupAccount(u.m.o.Etc, s.User, s.Group, s.Groups...); err != nil {
+		return about("service", s.Name, err)
+	}
+	u.st.Name, u.st.State, u.st.Since = s.Name, Waiting, u.m.now()
+	return u.checkHooks()
 }
 
 // jitter returns d changed by up to a quarter either way, so that what failed together does not
@@ -146,10 +147,10 @@ func (m *Manager) prepare() error {
 
 func (m *Manager) acquire() error {
 	var err error
-	if m.services, err = makeCgroup(filepath.Join(m.o.CgroupRoot, "services")); err != nil {
+	if m.services, err = makeCgroup(m.o.CgroupRoot + "/services"); err != nil {
 		return err
 	}
-	if m.hooks, err = makeCgroup(filepath.Join(m.o.CgroupRoot, "hooks")); err != nil {
+	if m.hooks, err = makeCgroup(m.o.CgroupRoot + "/hooks"); err != nil {
 		return err
 	}
 	if err := m.enableControllers(); err != nil {
@@ -162,7 +163,7 @@ func (m *Manager) acquire() error {
 			return about("service", u.spec.Name, err)
 		}
 	}
-	if m.dropin.hookCg, err = makeCgroup(filepath.Join(m.hooks.path, dropinName)); err != nil {
+	if m.dropin.hookCg, err = makeCgroup(m.hooks.path + "/" + dropinName); err != nil {
 		return err
 	}
 	m.freezer, err = openFreezer(m.services.path)
@@ -175,14 +176,10 @@ func (m *Manager) release() error {
 	if m.freezer != nil {
 		m.freezer.close()
 	}
-	for _, u := range append(slices.Clone(m.units), m.dropin) {
+	for _, u := range m.units {
 		errs = append(errs, u.close())
 	}
-	for _, c := range []*cgroup{m.hooks, m.services} {
-		if c != nil {
-			errs = append(errs, c.remove())
-		}
-	}
+	errs = append(errs, m.dropin.close(), m.hooks.remove(), m.services.remove())
 	m.freezer, m.hooks, m.services = nil, nil, nil
 	return errors.Join(errs...)
 }
@@ -190,23 +187,19 @@ func (m *Manager) release() error {
 // cgroupPath turns a path below a cgroup2 mount into the form of /proc/PID/cgroup, which is relative to the
 // root of the caller's cgroup namespace: the part below the mount point.
 func cgroupPath(path string) string {
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return ""
-	}
 	best, result := 0, ""
-	for _, line := range strings.Split(string(data), "\n") {
+	eachLine("/proc/self/mountinfo", func(line string) {
 		// id parent dev root mountpoint options... - type source superoptions
-		left, right, ok := strings.Cut(line, " - ")
+		left, right, _ := strings.Cut(line, " - ")
 		f := strings.Fields(left)
-		if !ok || len(f) < 5 || !strings.HasPrefix(right, "cgroup2 ") {
-			continue
+		if len(f) < 5 || !strings.HasPrefix(right, "cgroup2 ") {
+			return
 		}
 		root, at := f[3], f[4]
 		if rest, ok := strings.CutPrefix(path, at); ok && len(at) > best && (rest == "" || rest[0] == '/') {
 			best, result = len(at), filepath.Join(root, rest)
 		}
-	}
+	})
 	return result
 }
 
@@ -316,14 +309,11 @@ func (m *Manager) ServiceOf(pid int) string {
 
 // processCgroup returns the cgroup v2 path of a process, "" if it is gone.
 func processCgroup(pid int) string {
-	data, err := readKernel(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil {
-		return ""
-	}
-	for _, line := range strings.Split(string(data), "\n") {
+	found := ""
+	eachLine("/proc/"+strconv.Itoa(pid)+"/cgroup", func(line string) {
 		if path, ok := strings.CutPrefix(line, "0::"); ok {
-			return strings.TrimSuffix(path, " (deleted)")
+			found = strings.TrimSuffix(path, " (deleted)")
 		}
-	}
-	return ""
+	})
+	return found
 }

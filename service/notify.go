@@ -16,14 +16,13 @@ type message struct {
 	mainPID                    int
 	extend                     time.Duration
 	watchdogEvery              time.Duration // WATCHDOG_USEC
-	errno                      int
 	fdStore, fdRemove          bool
 	fdName                     string
 	barrier                    bool
 	rouse                      string // X_ROUSE: the answer to a notify hook
 }
 
-// parseMessage reads KEY=VALUE lines. Unknown keys and bad values are passed over: the protocol has
+// parseMessage reads KEY=VALUE lines. Unknown keys (ERRNO, BUSERROR and MONOTONIC_USEC too) and bad values are passed over: the protocol has
 // no answer, and systemd does the same.
 func parseMessage(data []byte) message {
 	var m message
@@ -37,37 +36,36 @@ func parseMessage(data []byte) message {
 }
 
 func (m *message) set(key, value string) {
+	on := value == "1"
 	switch key {
 	case "READY":
-		m.ready = value == "1"
+		m.ready = on
 	case "RELOADING":
-		m.reloading = value == "1"
+		m.reloading = on
 	case "STOPPING":
-		m.stopping = value == "1"
+		m.stopping = on
 	case "STATUS":
 		m.status, m.hasStatus = clean(value), true
-	case "ERRNO":
-		m.errno, _ = strconv.Atoi(value)
 	case "MAINPID":
-		if n, err := strconv.Atoi(value); err == nil && n > 1 {
+		if n, _ := strconv.Atoi(value); n > 1 {
 			m.mainPID = n
 		}
 	case "WATCHDOG":
-		m.watchdog, m.trigger = value == "1", value == "trigger"
+		m.watchdog, m.trigger = on, value == "trigger"
 	case "WATCHDOG_USEC":
 		m.watchdogEvery = micros(value)
 	case "EXTEND_TIMEOUT_USEC":
 		m.extend = micros(value)
 	case "FDSTORE":
-		m.fdStore = value == "1"
+		m.fdStore = on
 	case "FDSTOREREMOVE":
-		m.fdRemove = value == "1"
+		m.fdRemove = on
 	case "FDNAME":
 		m.fdName = value
 	case "X_ROUSE":
 		m.rouse = value
 	case "BARRIER":
-		m.barrier = value == "1"
+		m.barrier = on
 	}
 }
 

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -25,29 +24,36 @@ type notifier struct {
 // maxFDs is SCM_MAX_FD of include/net/scm.h: most descriptors that one message can carry.
 const maxFDs = 253
 
-func listenNotify(dir string, a account) (*notifier, error) {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
-		return nil, about("notify socket", "", err)
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, about("notify socket", "", err)
-	}
-	path := filepath.Join(dir, "notify")
-	if err := os.Remove(path); err != nil && !missing(err) {
-		return nil, about("notify socket", "", err)
-	}
-	fd, err := bindNotify(path)
-	if err != nil {
-		return nil, about("notify socket", path, err)
-	}
-	n := &notifier{path: path, file: os.NewFile(uintptr(fd), path)}
-	for _, p := range []string{path, dir} {
-		if err := os.Lchown(p, int(a.uid), int(a.gid)); err != nil {
-			n.close()
-			return nil, about("notify socket", "", err)
+func listenNotify(dir string, a *account) (*notifier, error) {
+	n := &notifier{path: dir + "/notify"}
+	if err := n.listen(dir, a); err != nil {
+		if n.file != nil {
+			n.file.Close()
 		}
+		return nil, about("notify socket", n.path, err)
 	}
 	return n, nil
+}
+
+func (n *notifier) listen(dir string, a *account) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return err
+	}
+	if err := unix.Mkdir(dir, 0o700); err != nil && err != unix.EEXIST {
+		return err
+	}
+	if err := unix.Unlink(n.path); err != nil && err != unix.ENOENT {
+		return err
+	}
+	fd, err := bindNotify(n.path)
+	if err != nil {
+		return err
+	}
+	n.file = os.NewFile(uintptr(fd), n.path)
+	if err := unix.Lchown(n.path, int(a.uid), int(a.gid)); err != nil {
+		return err
+	}
+	return unix.Lchown(dir, int(a.uid), int(a.gid))
 }
 
 func bindNotify(path string) (int, error) {
@@ -122,11 +128,11 @@ func (n *notifier) mark() <-chan struct{} {
 
 func (n *notifier) reached() {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	if len(n.marks) > 0 {
 		close(n.marks[0])
 		n.marks = n.marks[1:]
 	}
+	n.mu.Unlock()
 }
 
 // sendTo sends one datagram to a unix socket. A queue that is full is waited for, but not for ever.

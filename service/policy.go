@@ -1,7 +1,7 @@
 package service
 
 import (
-	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -14,7 +14,7 @@ type policy struct {
 
 // next returns how long to wait before the next start, and whether there is to be one; if not, why
 // may say what the end alone does not.
-func (p *policy) next(s Spec, end ending, began, now time.Time) (delay time.Duration, again bool, why string) {
+func (p *policy) next(s *Spec, end *ending, began, now time.Time) (delay time.Duration, again bool, why string) {
 	switch {
 	case end.permanent:
 		return 0, false, ""
@@ -24,7 +24,7 @@ func (p *policy) next(s Spec, end ending, began, now time.Time) (delay time.Dura
 		return 0, false, ""
 	}
 	if !p.allowed(s, began, now) {
-		return 0, false, fmt.Sprintf("started %d times within %v", s.StartLimit, s.StartWindow)
+		return 0, false, "started " + strconv.Itoa(s.StartLimit) + " times within " + s.StartWindow.String()
 	}
 	if now.Sub(began) >= s.RestartMax {
 		p.failures = 0 // it had worked; this is a new trouble
@@ -34,7 +34,7 @@ func (p *policy) next(s Spec, end ending, began, now time.Time) (delay time.Dura
 }
 
 // allowed counts the start at began and tells whether one more stays within the limit.
-func (p *policy) allowed(s Spec, began, now time.Time) bool {
+func (p *policy) allowed(s *Spec, began, now time.Time) bool {
 	if s.StartLimit < 0 {
 		return true
 	}

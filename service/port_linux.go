@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -17,13 +16,13 @@ const tcpListen = "0A"
 func listenInodes(table []byte, port uint16) []uint64 {
 	var inodes []uint64
 	want := fmt.Sprintf("%04X", port)
-	for _, line := range bytes.Split(table, []byte{'\n'}) {
+	for _, line := range strings.Split(string(table), "\n") {
 		// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
-		f := strings.Fields(string(line))
+		f := strings.Fields(line)
 		if len(f) < 10 || f[3] != tcpListen {
 			continue
 		}
-		if _, p, ok := strings.Cut(f[1], ":"); !ok || p != want {
+		if _, p, _ := strings.Cut(f[1], ":"); p != want {
 			continue
 		}
 		if n, err := strconv.ParseUint(f[9], 10, 64); err == nil {
@@ -36,35 +35,25 @@ func listenInodes(table []byte, port uint16) []uint64 {
 // listening tells whether a process of the cgroup holds a socket that listens on port, as seen in
 // the network namespace of pid.
 func listening(cgroupPath string, pid int, port uint16) bool {
-	wanted := make(map[string]bool)
-	for _, table := range []string{"tcp", "tcp6"} {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))
-		if err != nil {
-			continue // no IPv6, or the process has just ended
-		}
-		for _, inode := range listenInodes(data, port) {
-			wanted[fmt.Sprintf("socket:[%d]", inode)] = true
-		}
-	}
-	if len(wanted) == 0 {
-		return false
-	}
+	proc := "/proc/" + strconv.Itoa(pid) + "/net/tcp"
+	tcp4, _ := readKernel(proc)
+	tcp6, _ := readKernel(proc + "6") // none without IPv6
+	inodes := listenInodes(append(append(tcp4, '\n'), tcp6...), port)
 	found := false
-	eachID(cgroupPath, "cgroup.procs", func(pid int) { found = found || holdsAny(pid, wanted) })
+	if len(inodes) > 0 {
+		eachID(cgroupPath, "cgroup.procs", func(pid int) { found = found || holdsAny(pid, inodes) })
+	}
 	return found
 }
 
-func holdsAny(pid int, wanted map[string]bool) bool {
-	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	d, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	for _, n := range names {
-		if target, err := os.Readlink(dir + "/" + n); err == nil && wanted[target] {
-			return true
+func holdsAny(pid int, inodes []uint64) bool {
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
+	for _, n := range entries(dir) {
+		target, _ := os.Readlink(dir + n)
+		for _, inode := range inodes {
+			if target == "socket:["+strconv.FormatUint(inode, 10)+"]" {
+				return true
+			}
 		}
 	}
 	return false

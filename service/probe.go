@@ -2,7 +2,6 @@ package service
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -19,56 +18,58 @@ type target struct {
 // parseTarget reads "http://HOST:PORT/PATH" or "unix:/SOCKET:/PATH". TLS is not spoken: what asks for
 // readiness is on the same machine.
 func parseTarget(s string) (target, error) {
-	if rest, ok := strings.CutPrefix(s, "unix:"); ok {
-		sock, path, _ := strings.Cut(rest, ":")
-		if !strings.HasPrefix(sock, "/") {
-			return target{}, fmt.Errorf("target %q: not unix:/SOCKET:/PATH", s)
-		}
-		return checkTarget(s, target{network: "unix", address: sock, host: "localhost", path: path})
+	t, why := target{network: "unix", host: "localhost"}, ""
+	rest, ok := strings.CutPrefix(s, "unix:")
+	if !ok {
+		t, why = parseURL(s)
+		return t, wrong("target", s, why)
 	}
-	return parseURL(s)
+	t.address, t.path, _ = strings.Cut(rest, ":")
+	setString(&t.path, "/")
+	switch {
+	case !strings.HasPrefix(t.address, "/"):
+		why = "not unix:/SOCKET:/PATH"
+	case t.path[0] != '/':
+		why = "path does not begin with /"
+	default:
+		why = blank(t.path)
+	}
+	return t, wrong("target", s, why)
 }
 
-// parseURL reads as much of RFC 3986 as such a target may hold. Package net/url, with net to resolve names, is
-// half a megabyte of the init; what rouse asks over TCP has an address, or is localhost.
-func parseURL(s string) (target, error) {
+// parseURL reads as much of RFC 3986 as such a target may hold, and tells what is wrong with it, if so. Package net/url,
+// with net to resolve names, is half a megabyte of the init; what rouse asks over TCP has an address, or is localhost.
+func parseURL(s string) (t target, why string) {
 	const scheme = "http://"
 	if len(s) < len(scheme) || !strings.EqualFold(s[:len(scheme)], scheme) {
-		return target{}, fmt.Errorf("target %q: not http://HOST:PORT/PATH or unix:/SOCKET:/PATH", s)
+		return t, "not http://HOST:PORT/PATH or unix:/SOCKET:/PATH"
 	}
-	host, path := s[len(scheme):], "/"
-	if i := strings.IndexAny(host, "/?#"); i >= 0 {
-		host, path = host[:i], host[i:]
+	t = target{network: "tcp", host: s[len(scheme):], path: "/"}
+	if i := strings.IndexAny(t.host, "/?#"); i >= 0 {
+		t.host, t.path = t.host[:i], t.host[i:]
 	}
-	if path[0] == '?' {
-		path = "/" + path
+	if t.path[0] == '?' {
+		t.path = "/" + t.path
 	}
-	name, port, err := splitHost(host)
-	if err != nil {
-		return target{}, fmt.Errorf("target %q: %w", s, err)
-	}
-	if err := checkPath(path); err != nil {
-		return target{}, fmt.Errorf("target %q: %w", s, err)
-	}
-	return checkTarget(s, target{network: "tcp", address: name + ":" + port, host: host, path: path})
-}
-
-// splitHost splits what stands before the path. An IPv6 address stays in its brackets.
-func splitHost(s string) (name, port string, err error) {
-	name, port = s, "80"
-	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
-		name = s[:i]
-		if s[i+1:] != "" {
-			port = s[i+1:]
+	// An IPv6 address stays in its brackets.
+	name, port := t.host, "80"
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, ']') {
+		if name[i+1:] != "" {
+			port = name[i+1:]
 		}
+		name = name[:i]
 	}
+	t.address = name + ":" + port
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", "", fmt.Errorf("port %q is not 1 to 65535", port)
+		return t, "port is not 1 to 65535"
 	}
 	if _, err := addressesOf(name); err != nil {
-		return "", "", err
+		return t, err.Error()
 	}
-	return name, port, nil
+	if why = blank(t.host); why == "" {
+		why = checkPath(t.path)
+	}
+	return t, why
 }
 
 // addressesOf gives the addresses of a host in the order in which they are tried.
@@ -82,24 +83,22 @@ func addressesOf(host string) ([]netip.Addr, error) {
 	}
 	a, err := netip.ParseAddr(inner)
 	if err != nil || a.Is6() != bracketed || a.Zone() != "" {
-		return nil, fmt.Errorf("host %q is no IP address and not localhost", host)
+		return nil, wrong("host", host, "no IP address and not localhost")
 	}
 	return []netip.Addr{a}, nil
 }
 
-// checkPath refuses what would not stand for itself in a request.
-func checkPath(path string) error {
+// checkPath tells what would not stand for itself in a request.
+func checkPath(path string) string {
 	for i, c := range []byte(path) {
 		switch {
-		case c <= ' ' || c == 0x7f:
-			return errors.New("blank or control character")
 		case c > 0x7f || strings.IndexByte("\"#<>\\^`{|}", c) >= 0:
-			return fmt.Errorf("%q in a path has to be written as %%%02X", c, c)
+			return "what is not plain in a path has to be written as %XX"
 		case c == '%' && !escaped(path[i:]):
-			return errors.New("% without two hexadecimal digits")
+			return "% without two hexadecimal digits"
 		}
 	}
-	return nil
+	return blank(path)
 }
 
 func escaped(s string) bool {
@@ -107,19 +106,13 @@ func escaped(s string) bool {
 	return len(s) > 2 && strings.IndexByte(digits, s[1]) >= 0 && strings.IndexByte(digits, s[2]) >= 0
 }
 
-func checkTarget(s string, t target) (target, error) {
-	if t.path == "" {
-		t.path = "/"
-	}
-	for _, c := range []byte(t.path + t.host) {
+func blank(s string) string {
+	for _, c := range []byte(s) {
 		if c <= ' ' || c == 0x7f {
-			return target{}, fmt.Errorf("target %q: blank or control character", s)
+			return "blank or control character"
 		}
 	}
-	if t.path[0] != '/' {
-		return target{}, fmt.Errorf("target %q: path does not begin with /", s)
-	}
-	return t, nil
+	return ""
 }
 
 // request is HTTP/1.1 with as little as RFC 9112 asks for. The body is empty.

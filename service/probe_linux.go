@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -133,7 +132,7 @@ func awaitConnected(ctx context.Context, conn *os.File) error {
 // expect2xx makes an error of an answer that is not a success.
 func expect2xx(code int, err error) error {
 	if err == nil && (code < 200 || code > 299) {
-		return fmt.Errorf("HTTP status %d", code)
+		return errors.New("HTTP status " + strconv.Itoa(code))
 	}
 	return err
 }
@@ -205,7 +204,7 @@ func (u *unit) adopt(a *attempt, pid int) error {
 		return nil
 	}
 	if serviceOfPath(u.m.base, processCgroup(pid)) != u.spec.Name {
-		return fmt.Errorf("MAINPID=%d: not a process of the service", pid)
+		return errors.New("MAINPID=" + strconv.Itoa(pid) + ": not a process of the service")
 	}
 	p, err := u.m.o.Reaper.adopt(pid)
 	if err != nil {
@@ -228,7 +227,7 @@ func (r *Reaper) adopt(pid int) (*Process, error) {
 	}
 	fd, err := unix.PidfdOpen(pid, unix.O_NONBLOCK) // PIDFD_NONBLOCK, Linux 5.10
 	if err != nil {
-		return nil, fmt.Errorf("adopt pid %d: %w", pid, err)
+		return nil, about("adopt pid", strconv.Itoa(pid), err)
 	}
 	p := &Process{reaper: r, pid: pid, done: make(chan struct{})}
 	r.children[pid] = p
@@ -257,5 +256,5 @@ func (r *Reaper) watchAdopted(p *Process) {
 	if pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG, &usage); err != nil || pid != p.pid {
 		p.unknown = true // its parent is somebody else
 	}
-	r.finish(p, status, usage)
+	r.finish(p, status, &usage)
 }

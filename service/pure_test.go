@@ -272,13 +272,13 @@ func TestListenInodes(t *testing.T) {
 
 func TestPolicy(t *testing.T) {
 	start := time.Unix(1000, 0)
-	exit := func(code int) ending { return ending{known: true, status: unix.WaitStatus(code << 8)} }
+	exit := func(code int) *ending { return &ending{known: true, status: unix.WaitStatus(code << 8)} }
 	base := Spec{Restart: "on-failure", RestartDelay: time.Second, RestartMax: 5 * time.Second, StartLimit: 4, StartWindow: time.Minute}
 	var p policy
 	var delays []time.Duration
 	for i := range 4 {
 		at := start.Add(time.Duration(i) * time.Second)
-		d, again, why := p.next(base, exit(1), at, at.Add(time.Second))
+		d, again, why := p.next(&base, exit(1), at, at.Add(time.Second))
 		if again != (i < 3) || (why != "") != (i == 3) {
 			t.Errorf("start %d: again %v, %q", i, again, why)
 		}
@@ -289,16 +289,16 @@ func TestPolicy(t *testing.T) {
 	}
 	for _, c := range []struct {
 		restart string
-		end     ending
+		end     *ending
 		again   bool
 	}{
 		{"never", exit(1), false}, {"on-failure", exit(0), false}, {"on-failure", exit(3), true},
-		{"on-failure", ending{known: true, status: 9}, true}, {"always", exit(0), true},
-		{"always", exit(NoRestart), false}, {"always", ending{err: unix.ENOENT, permanent: true}, false},
+		{"on-failure", &ending{known: true, status: 9}, true}, {"always", exit(0), true},
+		{"always", exit(NoRestart), false}, {"always", &ending{err: unix.ENOENT, permanent: true}, false},
 	} {
 		s := base
 		s.Restart = c.restart
-		if _, again, _ := new(policy).next(s, c.end, start, start); again != c.again {
+		if _, again, _ := new(policy).next(&s, c.end, start, start); again != c.again {
 			t.Errorf("%s after %v: again %v", c.restart, c.end, again)
 		}
 	}

@@ -2,8 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
@@ -92,31 +90,25 @@ func (r *Reaper) sweep() {
 // reapOne takes the lock for one child only, so that a flood of orphans does not keep Start out.
 func (r *Reaper) reapOne() bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	var status unix.WaitStatus
 	var usage unix.Rusage
-	pid, err := unix.Wait4(-1, &status, unix.WNOHANG, &usage)
-	for err == unix.EINTR {
-		pid, err = unix.Wait4(-1, &status, unix.WNOHANG, &usage)
-	}
-	if err != nil || pid <= 0 {
-		return false
-	}
-	p := r.children[pid]
-	if p == nil {
+	// With WNOHANG it is never interrupted.
+	pid, _ := unix.Wait4(-1, &status, unix.WNOHANG, &usage)
+	if p := r.children[pid]; p != nil {
+		r.finish(p, status, &usage)
+	} else if pid > 0 {
 		r.orphans++
-		return true
 	}
-	r.finish(p, status, usage)
-	return true
+	r.mu.Unlock()
+	return pid > 0
 }
 
 // finish runs under r.mu.
-func (r *Reaper) finish(p *Process, status unix.WaitStatus, usage unix.Rusage) {
+func (r *Reaper) finish(p *Process, status unix.WaitStatus, usage *unix.Rusage) {
 	if p.gone {
 		return
 	}
-	p.gone, p.status, p.usage = true, status, usage
+	p.gone, p.status, p.usage = true, status, *usage
 	delete(r.children, p.pid)
 	close(p.done)
 }
@@ -124,8 +116,9 @@ func (r *Reaper) finish(p *Process, status unix.WaitStatus, usage unix.Rusage) {
 // Orphans returns how many processes were reaped that nobody had registered.
 func (r *Reaper) Orphans() uint64 {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.orphans
+	n := r.orphans
+	r.mu.Unlock()
+	return n
 }
 
 // Start starts c and returns when its program was executed. Only the returned Process tells how it ended.
@@ -185,7 +178,7 @@ func (p *Process) Wait(ctx context.Context) (unix.WaitStatus, error) {
 	case <-p.done:
 		return p.status, nil
 	case <-ctx.Done():
-		return 0, fmt.Errorf("wait for pid %d: %w", p.pid, ctx.Err())
+		return 0, about("wait for pid", strconv.Itoa(p.pid), ctx.Err())
 	}
 }
 
@@ -199,23 +192,20 @@ func (p *Process) Usage() unix.Rusage { return p.usage }
 // signal hit another process that was given the same pid.
 func (p *Process) Signal(sig syscall.Signal) error {
 	p.reaper.mu.Lock()
-	defer p.reaper.mu.Unlock()
-	if p.gone {
-		return os.ErrProcessDone
-	}
-	err := error(nil)
-	if p.pidfd != nil { // its pid is not ours to keep from being used again
+	var err error
+	switch {
+	case p.gone:
+		err = unix.ESRCH
+	case p.pidfd != nil: // its pid is not ours to keep from being used again
 		err = unix.PidfdSendSignal(int(p.pidfd.Fd()), sig, nil, 0)
-	} else {
+	default:
 		err = unix.Kill(p.pid, sig)
 	}
-	if errors.Is(err, unix.ESRCH) {
+	p.reaper.mu.Unlock()
+	if err == unix.ESRCH {
 		return os.ErrProcessDone
 	}
-	if err != nil {
-		return fmt.Errorf("signal pid %d: %w", p.pid, err)
-	}
-	return nil
+	return about("signal pid", strconv.Itoa(p.pid), err)
 }
 
 // exitCode maps a wait status to one number as shells do: 128 + signal for a killed process.
@@ -230,16 +220,17 @@ func exitCode(s unix.WaitStatus) int {
 func describe(s unix.WaitStatus) string {
 	switch {
 	case s.Signaled() && s.CoreDump():
-		return fmt.Sprintf("killed by %s, core dumped", unix.SignalName(s.Signal()))
+		return "killed by " + unix.SignalName(s.Signal()) + ", core dumped"
 	case s.Signaled():
-		return fmt.Sprintf("killed by %s", unix.SignalName(s.Signal()))
+		return "killed by " + unix.SignalName(s.Signal())
 	}
-	return fmt.Sprintf("exit status %d", s.ExitStatus())
+	return "exit status " + strconv.Itoa(s.ExitStatus())
 }
 
 // registered tells whether pid is a child that was started here and has not ended.
 func (r *Reaper) registered(pid int) bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.children[pid] != nil
+	p := r.children[pid]
+	r.mu.Unlock()
+	return p != nil
 }

@@ -23,7 +23,6 @@ func newRing(limit int) *ring { return &ring{limit: limit} }
 // add appends line and a newline.
 func (r *ring) add(line []byte) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if len(line) > r.limit-1 {
 		line = line[len(line)-(r.limit-1):]
 	}
@@ -32,6 +31,7 @@ func (r *ring) add(line []byte) {
 	r.put([]byte{'\n'})
 	r.count++
 	r.wake()
+	r.mu.Unlock()
 }
 
 // wake runs under r.mu.
@@ -45,9 +45,9 @@ func (r *ring) wake() {
 // close lets nobody wait any longer.
 func (r *ring) close() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.closed = true
 	r.wake()
+	r.mu.Unlock()
 }
 
 func (r *ring) grow(n int) {

@@ -76,16 +76,17 @@ func (m *Manager) allowSpawns() {
 
 func (m *Manager) clearSpawns(clear func(*spawnGate)) {
 	m.spawns.mu.Lock()
-	defer m.spawns.mu.Unlock()
 	clear(&m.spawns)
 	close(m.spawns.changed)
 	m.spawns.changed = make(chan struct{})
+	m.spawns.mu.Unlock()
 }
 
 func (m *Manager) frozenNow() bool {
 	m.spawns.mu.RLock()
-	defer m.spawns.mu.RUnlock()
-	return m.spawns.frozen
+	frozen := m.spawns.frozen
+	m.spawns.mu.RUnlock()
+	return frozen
 }
 
 // quiet tells whether nothing should be started or asked that can wait.
@@ -93,8 +94,9 @@ func (m *Manager) quiet() bool { return !m.mayStart(bySupervisor) }
 
 func (m *Manager) mayStart(c cause) bool {
 	m.spawns.mu.RLock()
-	defer m.spawns.mu.RUnlock()
-	return m.spawns.open(c)
+	open := m.spawns.open(c)
+	m.spawns.mu.RUnlock()
+	return open
 }
 
 // HoldRestarts keeps automatic restarts from happening until ReleaseRestarts: nothing is forked
@@ -102,10 +104,10 @@ func (m *Manager) mayStart(c cause) bool {
 // killed while frozen must not be started by a resumed guest before it has its new identity.
 func (m *Manager) HoldRestarts() {
 	m.spawns.mu.Lock()
-	defer m.spawns.mu.Unlock()
 	if !m.spawns.held {
 		m.spawns.held, m.spawns.thawed = true, false
 	}
+	m.spawns.mu.Unlock()
 }
 
 // ReleaseRestarts lets restarts that fell due since HoldRestarts begin.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -96,7 +96,7 @@ type ending struct {
 	known     bool // status is valid
 }
 
-func (e ending) String() string {
+func (e *ending) String() string {
 	switch {
 	case e.err != nil:
 		return e.err.Error()
@@ -106,22 +106,22 @@ func (e ending) String() string {
 	return describe(e.status)
 }
 
-func (e ending) code() int {
+func (e *ending) code() int {
 	if !e.known {
 		return -1
 	}
 	return exitCode(e.status)
 }
 
-func (e ending) good() bool { return e.err == nil && e.known && e.code() == 0 }
+func (e *ending) good() bool { return e.err == nil && e.known && e.code() == 0 }
 
 func (u *unit) prepare() error {
 	name := u.spec.Name
 	var err error
-	if u.cg, err = makeCgroup(filepath.Join(u.m.services.path, name)); err != nil {
+	if u.cg, err = makeCgroup(u.m.services.path + "/" + name); err != nil {
 		return err
 	}
-	if u.hookCg, err = makeCgroup(filepath.Join(u.m.hooks.path, name)); err != nil {
+	if u.hookCg, err = makeCgroup(u.m.hooks.path + "/" + name); err != nil {
 		return err
 	}
 	if u.journal, err = newJournal(u.m.o.LogBytes); err != nil {
@@ -145,7 +145,7 @@ func (u *unit) prepare() error {
 	if !u.awaitsAnswers() && u.spec.Ready.Kind != "notify" && u.spec.Watchdog == 0 && u.spec.FDStore == 0 {
 		return nil
 	}
-	if u.notify, err = listenNotify(filepath.Join(u.m.o.RunDir, "notify", name), u.who); err != nil {
+	if u.notify, err = listenNotify(u.m.o.RunDir+"/notify/"+name, &u.who); err != nil {
 		return err
 	}
 	go guard.Do(func() { u.notify.serve(u.deliver) })
@@ -153,7 +153,6 @@ func (u *unit) prepare() error {
 }
 
 func (u *unit) close() error {
-	var errs []error
 	if u.notify != nil {
 		u.notify.close()
 	}
@@ -161,13 +160,9 @@ func (u *unit) close() error {
 		u.journal.close()
 	}
 	u.closeSockets()
-	for _, c := range []*cgroup{u.cg, u.hookCg} {
-		if c != nil {
-			errs = append(errs, c.remove())
-		}
-	}
+	err := errors.Join(u.cg.remove(), u.hookCg.remove())
 	u.notify, u.journal, u.cg, u.hookCg = nil, nil, nil, nil
-	return errors.Join(errs...)
+	return err
 }
 
 // start begins a run unless one is under way, and waits until it is ready. c says what its
@@ -230,8 +225,8 @@ func (r *run) gone(patience time.Duration) error {
 
 func (u *unit) status() Status {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	st := u.st
+	u.mu.Unlock()
 	if u.m.prepared.Load() {
 		st.Dropped = u.journal.dropped.Load()
 	}
@@ -277,24 +272,24 @@ func (u *unit) supervise(r *run) {
 		if err == nil {
 			end = u.watch(r, a)
 		}
-		u.bury(r, end)
+		u.bury(&end)
 		if closed(r.stop) {
 			u.become(Stopped, false, end.String())
 			return
 		}
-		delay, again, why := p.next(u.spec, end, began, u.m.now())
+		delay, again, why := p.next(&u.spec, &end, began, u.m.now())
 		if !again {
-			u.conclude(r, end, why)
+			u.conclude(r, &end, why)
 			return
 		}
-		u.m.logf("service %s: %s; starting again in %v", u.spec.Name, end, delay)
+		u.log(end.String() + "; starting again in " + delay.String())
 		u.change(func(s *Status) { s.State = Backoff; s.Restarts++ })
 		awaitClosed(u.m.jitter(delay), r.stop)
 	}
 }
 
 // conclude records the end of a service that will not be started again.
-func (u *unit) conclude(r *run, end ending, why string) {
+func (u *unit) conclude(r *run, end *ending, why string) {
 	if end.good() && why == "" {
 		if u.spec.Oneshot {
 			close(r.ready)
@@ -309,7 +304,7 @@ func (u *unit) conclude(r *run, end ending, why string) {
 		if why != "" || r.err == nil {
 			r.err = errors.New(text)
 		}
-		u.m.logf("service %s: failed: %s", u.spec.Name, text)
+		u.log("failed: " + text)
 		u.become(Failed, false, text)
 	}
 	if u.spec.OnExit != "none" && u.m.o.Ended != nil {
@@ -325,7 +320,7 @@ func (u *unit) conclude(r *run, end ending, why string) {
 const notExecuted = 127
 
 // bury ends what the main process left in the cgroup, so that a new life starts alone.
-func (u *unit) bury(r *run, end ending) {
+func (u *unit) bury(end *ending) {
 	u.mu.Lock()
 	u.attempt = nil
 	u.mu.Unlock()
@@ -336,13 +331,13 @@ func (u *unit) bury(r *run, end ending) {
 		s.OOMKills += kills
 	})
 	if kills > 0 {
-		u.m.logf("service %s: out of memory: the kernel killed %d of its processes", u.spec.Name, kills)
+		u.log("out of memory: the kernel killed " + strconv.Itoa(kills) + " of its processes")
 		u.cg.killed = true // so that its counters start at 0 again
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), buryTimeout)
 	defer cancel()
 	if err := u.cg.reap(ctx); err != nil {
-		u.m.logf("service %s: processes left behind: %v", u.spec.Name, err)
+		u.log("processes left behind: " + err.Error())
 	}
 }
 
@@ -382,13 +377,13 @@ func (u *unit) spawn() (*attempt, error) {
 	u.attempt = a // before the start: a quick service says READY=1 while we still wait for its exec
 	u.mu.Unlock()
 	p, err := u.launch(a, cmd, files)
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	if err != nil {
 		close(a.gone)
 		return nil, err
 	}
+	u.mu.Lock()
 	a.main, u.st.PID = p, p.PID()
+	u.mu.Unlock()
 	return a, nil
 }
 
@@ -442,6 +437,15 @@ func (u *unit) execute(cmd *Command, files []*os.File, listen int) (*Process, er
 	return p, nil
 }
 
+func (u *unit) log(text string) { u.m.logf("service %s: %s", u.spec.Name, text) }
+
+// logError tells of an error, if there is one.
+func (u *unit) logError(err error) {
+	if err != nil {
+		u.log(err.Error())
+	}
+}
+
 // environ is what the service finds in its environment besides its own settings.
 func (u *unit) environ() []string {
 	var env []string
@@ -449,7 +453,7 @@ func (u *unit) environ() []string {
 		env = append(env, "NOTIFY_SOCKET="+u.notify.path)
 	}
 	if u.spec.Watchdog > 0 {
-		env = append(env, fmt.Sprintf("WATCHDOG_USEC=%d", u.spec.Watchdog.Microseconds()))
+		env = append(env, "WATCHDOG_USEC="+strconv.FormatInt(u.spec.Watchdog.Microseconds(), 10))
 	}
 	return env
 }
@@ -458,7 +462,7 @@ func (u *unit) environ() []string {
 // service; one that has ended is known by its right to enter the socket's folder.
 func (u *unit) deliver(pid int, m message, fds []int) {
 	if in := processCgroup(pid); in != "" && serviceOfPath(u.m.base, in) != u.spec.Name {
-		u.m.logf("service %s: notification by pid %d of %s passed over", u.spec.Name, pid, in)
+		u.log("notification by pid " + strconv.Itoa(pid) + " of " + in + " passed over")
 		closeFDs(fds)
 		return
 	}

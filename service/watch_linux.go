@@ -146,9 +146,7 @@ func (w *watcher) message(m *message) {
 		w.feed()
 	}
 	if m.mainPID > 0 {
-		if err := w.u.adopt(w.a, m.mainPID); err != nil {
-			w.u.m.logf("service %s: %v", w.u.spec.Name, err)
-		}
+		w.u.logError(w.u.adopt(w.a, m.mainPID))
 	}
 	switch {
 	case m.trigger:
@@ -206,7 +204,7 @@ func (w *watcher) silent() {
 
 func (w *watcher) fail(why error, sig unix.Signal) {
 	w.fault = why
-	w.u.m.logf("service %s: %v", w.u.spec.Name, why)
+	w.u.logError(why)
 	w.end(sig)
 }
 
@@ -219,9 +217,7 @@ func (w *watcher) terminate() {
 // end signals the main process and kills the whole cgroup if it has not ended within StopTimeout, which
 // the service may extend. It returns when the main process has ended.
 func (w *watcher) end(sig unix.Signal) {
-	if err := w.a.signal(sig); err != nil {
-		w.u.m.logf("service %s: %v", w.u.spec.Name, err)
-	}
+	w.u.logError(w.a.signal(sig))
 	// A stopped process would take no signal but this one.
 	_ = w.a.signal(unix.SIGCONT)
 	patience := time.NewTimer(w.u.spec.StopTimeout)
@@ -235,13 +231,12 @@ func (w *watcher) end(sig unix.Signal) {
 			due = w.u.extend(patience, due, m.extend)
 			continue
 		case <-patience.C:
-			w.u.m.logf("service %s: still there after %v, killed", w.u.spec.Name, w.u.spec.StopTimeout)
+			w.u.log("still there after " + w.u.spec.StopTimeout.String() + ", killed")
 		case <-w.r.kill.Done():
 		}
 		// By itself too, should it have left its cgroup.
-		if err := errors.Join(w.u.cg.kill(), w.a.signal(unix.SIGKILL)); err != nil {
-			w.u.m.logf("service %s: %v", w.u.spec.Name, err)
-		}
+		w.u.logError(w.u.cg.kill())
+		w.u.logError(w.a.signal(unix.SIGKILL))
 		<-w.a.main.Done()
 		return
 	}
