@@ -62,6 +62,8 @@ type Options struct {
 	Jobs     int            // transfers side by side; 4 if zero
 	// Progress is told of what is done and of what there is in all, in bytes; from several goroutines.
 	Progress func(done, total int64)
+
+	chunk int64 // the least size of chunks in bytes; minChunk if zero
 }
 
 func (o *Options) fill() {
@@ -70,6 +72,9 @@ func (o *Options) fill() {
 	}
 	if o.Jobs <= 0 {
 		o.Jobs = 4
+	}
+	if o.chunk == 0 {
+		o.chunk = minChunk
 	}
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
@@ -89,8 +94,7 @@ func (o Options) remote(ctx context.Context) []remote.Option {
 }
 
 // chunkSize grows with the snapshot, so that the manifest does not grow beyond what registries take.
-func chunkSize(total int64) int64 {
-	size := int64(minChunk)
+func chunkSize(total, size int64) int64 {
 	for total/size > maxLayers {
 		size *= 2
 	}
@@ -169,7 +173,7 @@ func Push(ctx context.Context, dir, ref string, o Options) (string, error) {
 	if err := m.Verify(ctx, dir); err != nil {
 		return "", err
 	}
-	s, err := pack(ctx, dir, m)
+	s, err := pack(ctx, dir, m, o.chunk)
 	if err != nil {
 		return "", err
 	}
@@ -194,7 +198,7 @@ func Push(ctx context.Context, dir, ref string, o Options) (string, error) {
 }
 
 // pack cuts a snapshot into layers and writes the image manifest.
-func pack(ctx context.Context, dir string, m vmm.Manifest) (*snapshot, error) {
+func pack(ctx context.Context, dir string, m vmm.Manifest, least int64) (*snapshot, error) {
 	config, err := os.ReadFile(filepath.Join(dir, vmm.ManifestFile))
 	if err != nil {
 		return nil, err
@@ -206,7 +210,7 @@ func pack(ctx context.Context, dir string, m vmm.Manifest) (*snapshot, error) {
 	s := &snapshot{config: config, chunks: map[v1.Hash]chunk{}}
 	image := imageManifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, ArtifactType: ArtifactType,
 		Config: v1.Descriptor{MediaType: ConfigType, Digest: digest, Size: size}, Layers: []v1.Descriptor{}}
-	chunks := cut(dir, m)
+	chunks := cut(dir, m, least)
 	if err := describeAll(ctx, chunks); err != nil {
 		return nil, err
 	}
@@ -231,12 +235,12 @@ type imageManifest struct {
 }
 
 // cut gives the chunks in a fixed order.
-func cut(dir string, m vmm.Manifest) []chunk {
+func cut(dir string, m vmm.Manifest, least int64) []chunk {
 	var total int64
 	for _, f := range m.Files {
 		total += f.Size
 	}
-	size := chunkSize(total)
+	size := chunkSize(total, least)
 	var list []chunk
 	for _, name := range m.Names() {
 		for at := int64(0); at < m.Files[name].Size; at += size {

@@ -156,18 +156,21 @@ func over(count, limit *atomic.Int64) bool {
 func newSnapshot(t *testing.T, seed uint64) string {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))
-	memory := make([]byte, 6<<20+4096)
-	for i := range memory[:2<<20] {
+	memory := make([]byte, 6*small+4096)
+	for i := range memory[:2*small] {
 		// The first third is what two machines have in common, the second is each one's own.
 		memory[i] = byte(i>>4) * byte(i>>12)
 	}
-	for i := 2 << 20; i < 4<<20; i++ {
+	for i := 2 * small; i < 4*small; i++ {
 		memory[i] = byte(random.Uint32())
 	}
-	files := map[string][]byte{vmm.KernelFile: bytes.Repeat([]byte("kernel"), 200000), vmm.InitrdFile: []byte("initrd"), vmm.CmdlineFile: []byte("quiet"),
+	files := map[string][]byte{vmm.KernelFile: bytes.Repeat([]byte("kernel"), 13000), vmm.InitrdFile: []byte("initrd"), vmm.CmdlineFile: []byte("quiet"),
 		vmm.StateFile: {byte(seed)}, vmm.StateFile + ".memory": memory}
 	return assemble(t, files)
 }
+
+// small chunks keep the tests short.
+const small = 64 << 10
 
 func assemble(t *testing.T, files map[string][]byte) string {
 	t.Helper()
@@ -234,12 +237,12 @@ func testRoundTrip(t *testing.T, r *relay) {
 	one, two := newSnapshot(t, 1), newSnapshot(t, 2)
 	ref := r.host + "/fleet/web"
 	var done atomic.Int64
-	byDigest, err := Push(t.Context(), one, ref+":1", Options{Progress: func(n, _ int64) { done.Store(n) }})
+	byDigest, err := Push(t.Context(), one, ref+":1", Options{chunk: small, Progress: func(n, _ int64) { done.Store(n) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	first := r.uploads.Swap(0)
-	if _, err := Push(t.Context(), two, ref+":2", Options{}); err != nil {
+	if _, err := Push(t.Context(), two, ref+":2", Options{chunk: small}); err != nil {
 		t.Fatal(err)
 	}
 	// Of the second one: config, state, two chunks of memory.
@@ -247,7 +250,7 @@ func testRoundTrip(t *testing.T, r *relay) {
 		t.Errorf("%d uploads for the first, %d for the second; want 4 for the second; progress %d", first, n, done.Load())
 	}
 	r.uploads.Store(0)
-	if again, err := Push(t.Context(), one, ref+":1", Options{}); err != nil || again != byDigest || r.uploads.Load() != 0 {
+	if again, err := Push(t.Context(), one, ref+":1", Options{chunk: small}); err != nil || again != byDigest || r.uploads.Load() != 0 {
 		t.Errorf("a second push: %s, %v, %d uploads; want %s and none", again, err, r.uploads.Load(), byDigest)
 	}
 	cache, out := t.TempDir(), t.TempDir()
@@ -273,7 +276,7 @@ func testRoundTrip(t *testing.T, r *relay) {
 func testResumedPush(t *testing.T, r *relay) {
 	dir, ref := newSnapshot(t, 3), r.host+"/fleet/resumed-push:1"
 	r.failAfterBegins.Store(2)
-	if _, err := Push(t.Context(), dir, ref, Options{Jobs: 1}); err == nil {
+	if _, err := Push(t.Context(), dir, ref, Options{chunk: small, Jobs: 1}); err == nil {
 		t.Fatal("pushed through a registry that refuses")
 	}
 	if _, err := Pull(t.Context(), ref, filepath.Join(t.TempDir(), "s"), t.TempDir(), Options{}); err == nil {
@@ -281,21 +284,21 @@ func testResumedPush(t *testing.T, r *relay) {
 	}
 	r.failAfterBegins.Store(0)
 	before := r.uploads.Swap(0)
-	if _, err := Push(t.Context(), dir, ref, Options{}); err != nil {
+	if _, err := Push(t.Context(), dir, ref, Options{chunk: small}); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d uploads begun, then %d", before, r.uploads.Load())
 	whole := before - 1 + r.uploads.Load()
 	fresh := newSnapshot(t, 4)
 	r.uploads.Store(0)
-	if _, err := Push(t.Context(), fresh, r.host+"/fleet/other:1", Options{}); err != nil || r.uploads.Load() != whole {
+	if _, err := Push(t.Context(), fresh, r.host+"/fleet/other:1", Options{chunk: small}); err != nil || r.uploads.Load() != whole {
 		t.Errorf("%v; %d uploads in two parts, %d at once: something was sent twice", err, whole, r.uploads.Load())
 	}
 }
 
 func testResumedPull(t *testing.T, r *relay) {
 	dir, ref := newSnapshot(t, 5), r.host+"/fleet/resumed-pull:1"
-	if _, err := Push(t.Context(), dir, ref, Options{}); err != nil {
+	if _, err := Push(t.Context(), dir, ref, Options{chunk: small}); err != nil {
 		t.Fatal(err)
 	}
 	parent, cache := t.TempDir(), t.TempDir()
@@ -327,7 +330,7 @@ func testResumedPull(t *testing.T, r *relay) {
 // testDamaged: neither a registry nor a cache that lies gets a byte into a snapshot.
 func testDamaged(t *testing.T, r *relay) {
 	dir, ref := newSnapshot(t, 6), r.host+"/fleet/damaged:1"
-	if _, err := Push(t.Context(), dir, ref, Options{}); err != nil {
+	if _, err := Push(t.Context(), dir, ref, Options{chunk: small}); err != nil {
 		t.Fatal(err)
 	}
 	parent, cache := t.TempDir(), t.TempDir()
@@ -357,7 +360,7 @@ func testDamaged(t *testing.T, r *relay) {
 	if err := os.WriteFile(filepath.Join(dir, vmm.StateFile), data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Push(t.Context(), dir, ref, Options{}); err == nil || !strings.Contains(err.Error(), "damaged") {
+	if _, err := Push(t.Context(), dir, ref, Options{chunk: small}); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged snapshot was pushed: %v", err)
 	}
 }
@@ -375,7 +378,7 @@ func testForeign(t *testing.T, r *relay) {
 		t.Errorf("an image of somebody else: %v", err)
 	}
 	for _, bad := range []string{"", "UPPER/case", "a b"} {
-		if _, err := Push(t.Context(), newSnapshot(t, 7), bad, Options{}); err == nil {
+		if _, err := Push(t.Context(), newSnapshot(t, 7), bad, Options{chunk: small}); err == nil {
 			t.Errorf("%q is a reference", bad)
 		}
 	}
@@ -416,7 +419,7 @@ func TestLayerRefused(t *testing.T) {
 
 func TestChunkSize(t *testing.T) {
 	for total, want := range map[int64]int64{0: minChunk, 1 << 30: minChunk, 64 << 30: 16 << 20} {
-		if got := chunkSize(total); got != want || total/got > maxLayers {
+		if got := chunkSize(total, minChunk); got != want || total/got > maxLayers {
 			t.Errorf("%d bytes: chunks of %d, want %d", total, got, want)
 		}
 	}
