@@ -127,6 +127,8 @@ type plan struct {
 	doc   config.Document // filled in by choose
 	cfg   config.Config
 	notes []string
+	// generated is what the input says of itself.
+	generated string
 }
 
 func (p *plan) close() {

@@ -56,7 +56,7 @@ func (p *plan) choose(c *image.Contents) (image.Choice, error) {
 	}
 	var choice image.Choice
 	if said != nil {
-		choice.Folders = said.folders
+		choice.Folders, p.generated = said.folders, string(said.text)
 		p.notes = append(p.notes, said.notes...)
 	}
 	var sources []config.Source

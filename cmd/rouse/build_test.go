@@ -190,6 +190,9 @@ env = ["A=b", "PATH=/opt/bin"]
 			if body(got["/etc/rouse.toml"]) != tt.want || body(got[envFile]) != tt.env {
 				t.Errorf("rouse.toml:\n%s\nwant:\n%s\nenv:\n%s\nwant:\n%s", got["/etc/rouse.toml"], tt.want, got[envFile], tt.env)
 			}
+			if body(m.Configuration) != tt.want {
+				t.Errorf("image.json has %q", m.Configuration)
+			}
 			if got[buildFile] != tt.user {
 				t.Errorf("the user's file is %q", got[buildFile])
 			}

@@ -35,7 +35,9 @@ type made struct {
 	Modules  []string `json:"modules,omitempty"`
 	Cmdline  string   `json:"cmdline"`
 	Services []string `json:"services"`
-	Ports    []uint16 `json:"ports,omitempty"` // TCP, that services wait for or the image exposes
+	// Configuration is what the input said of itself, as TOML: the lowest layer of the guest's.
+	Configuration string   `json:"configuration,omitempty"`
+	Ports         []uint16 `json:"ports,omitempty"` // TCP, that services wait for or the image exposes
 	// MemoryMiB is what the guest needs at least to boot; its services come on top.
 	MemoryMiB int64              `json:"memory-mib"`
 	Stripped  []string           `json:"stripped,omitempty"`
@@ -80,7 +82,8 @@ func (b *buildCommand) write(ctx context.Context, p *plan, img *image.Image) (*m
 func (b *buildCommand) describe(p *plan, img *image.Image) *made {
 	m := &made{Version: 1, Format: b.Format, Kernel: img.Release, Modules: img.Modules, Cmdline: b.cmdline(), Services: []string{},
 		Stripped: img.Stripped, Notes: p.notes, Files: map[string]fileSum{}}
-	m.Platform, _ = platformOf(p.spec.Init) // image.New has read it
+	_, m.Configuration, _ = strings.Cut(p.generated, "\n") // without the line that says who wrote it
+	m.Platform, _ = platformOf(p.spec.Init)                // image.New has read it
 	for _, s := range p.cfg.Services {
 		m.Services = append(m.Services, s.Name)
 		if s.ReadyPort != 0 {
@@ -237,6 +240,9 @@ func (m *made) text(folder string) string {
 	}
 	fmt.Fprintf(&b, "%.1f MB initrd, kernel %s, %d modules\n", float64(m.Files[vmm.InitrdFile].Bytes)/1e6, m.Kernel, len(m.Modules))
 	fmt.Fprintf(&b, "services: %s\n", strings.Join(m.Services, ", "))
+	if m.Configuration != "" {
+		fmt.Fprintf(&b, "of the input itself:\n    %s\n", strings.ReplaceAll(strings.TrimSpace(m.Configuration), "\n", "\n    "))
+	}
 	fmt.Fprintf(&b, "command line: %s\n", m.Cmdline)
 	fmt.Fprintf(&b, "by hand: cd %s && %s\n", shellQuote(folder), shellLine(m.QEMU))
 	fmt.Fprintf(&b, "next: rouse bake %s -o SNAPSHOT", shellQuote(folder))
