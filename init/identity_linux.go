@@ -73,13 +73,14 @@ func gather(r *quiesce.Resume) (id *identity, from []string, err error) {
 	id = &identity{}
 	for n, name := range []string{"MMDS", "fw_cfg", "rouse-resumed"} {
 		var text []byte
-		switch n {
-		case 0:
-			text, err = mmdsIdentity()
-		case 1:
-			text, err = firmwareIdentity()
-		case 2:
+		switch {
+		case n == 2:
 			text = r.Identity
+		case rootfs.Container() != "": // the others speak of the machine
+		case n == 0:
+			text, err = mmdsIdentity()
+		default:
+			text, err = firmwareIdentity()
 		}
 		if err == nil && len(text) > 0 {
 			from = append(from, name)

@@ -31,11 +31,11 @@ func MMDS(i *Interface, path string) ([]byte, error) {
 	}
 	defer c.Close()
 	l, err := waitLink(c, i, 0)
-	if err == nil {
-		err = c.SetLink(l.Index, rtnl.LinkChange{Up: true})
+	if err != nil {
+		return nil, fmt.Errorf("MMDS: %w: %w", fs.ErrNotExist, err)
 	}
 	var b []byte
-	if err == nil {
+	if err = c.SetLink(l.Index, rtnl.LinkChange{Up: true}); err == nil {
 		b, err = mmds(c, l, path)
 	}
 	if err != nil {
