@@ -88,16 +88,19 @@ func (f filter) program() ([]byte, error) {
 	return a.bytes()
 }
 
-func (f filter) allowed() []rule {
-	rules := ipRules(f.allow, f.out)
-	if !f.tc {
-		return rules
+func (f filter) allowed() ruleList {
+	var l ruleList
+	l.ip(f.allow, f.out)
+	if f.tc {
+		first := len(l)
+		l.arp(f.allow, f.out)
+		for i := first; i < len(l); i++ {
+			l[i].when(isARP{})
+			m := l[i].matches
+			m[0], m[len(m)-1] = m[len(m)-1], m[0] // asked first: the others look at what only ARP has
+		}
 	}
-	for _, r := range arpRules(f.allow, f.out) {
-		r.matches = append([]match{isARP{}}, r.matches...)
-		rules = append(rules, r)
-	}
-	return rules
+	return l
 }
 
 func (f filter) verdicts(a *assembler) {

@@ -74,136 +74,132 @@ func inetChains(c capabilities) []chain {
 // Hold refuses what begins a flow. TCP tells by itself: SYN without ACK. UDP is
 // asked of conntrack, and only if something else made it track before: begun
 // now, it would take every flow for a new one.
-func chainRules(s State, family, name string, tracking bool, allow []Allow) []rule {
-	syn := rule{matches: []match{tcpSyn{}}}
-	udp := rule{matches: []match{protocol{"udp"}, ctNew{}}}
-	switch family + " " + s.String() + " " + name {
-	case "inet shut in":
-		return refuse(false, allow, rule{})
-	case "inet shut out", "inet shut post":
-		return refuse(true, allow, rule{})
-	case "inet hold in":
-		return refuse(false, allow, syn)
-	case "inet hold out":
-		return refuse(true, allow, syn)
-	case "arp shut in":
-		return append(arpRules(allow, false), rule{})
-	case "arp shut out":
-		return append(arpRules(allow, true), rule{})
-	case "bridge shut forward":
-		return append(interfaceRules(allow), rule{})
-	case "inet hold udp-in":
-		if tracking {
-			return refuse(false, allow, udp)
+func chainRules(s State, family, name string, tracking bool, allow []Allow) ruleList {
+	var l ruleList
+	var drop rule
+	out := name != "in" && name != "udp-in"
+	switch {
+	case family == "inet":
+		udp := name == "udp-in" || name == "udp-out"
+		switch {
+		case s == Shut && !udp:
+		case s == Hold && !udp && name != "post":
+			drop.when(tcpSyn{})
+		case s == Hold && udp && tracking:
+			drop.when(protocol{"udp"})
+			drop.when(ctNew{})
+		default:
+			return nil
 		}
-	case "inet hold udp-out":
-		if tracking {
-			return refuse(true, allow, udp)
-		}
+		free := rule{accept: true}
+		free.when(loopback{out})
+		l.add(free)
+		l.ip(allow, out)
+	case s != Shut:
+		return nil
+	case family == "arp":
+		l.arp(allow, out)
+	default:
+		l.interfaces(allow)
 	}
-	return nil
+	l.add(drop)
+	return l
 }
 
-// refuse drops what matches, after what is free.
-func refuse(out bool, allow []Allow, r rule) []rule {
-	rules := []rule{{matches: []match{loopback{out}}, accept: true}}
-	return append(append(rules, ipRules(allow, out)...), r)
-}
+// ruleList is rules in the making.
+type ruleList []rule
 
-// ipRules accepts the allow list's IP traffic in one direction, and the
+func (l *ruleList) add(r rule)  { *l = append(*l, r) }
+func (r *rule) when(m match)    { r.matches = append(r.matches, m) }
+func (r rule) and(m match) rule { r.when(m); return r }
+
+// ip accepts the allow list's IP traffic in one direction, and the
 // neighbour discovery without which its IPv6 part would not work.
-func ipRules(allow []Allow, out bool) []rule {
-	var rules []rule
+func (l *ruleList) ip(allow []Allow, out bool) {
 	for _, a := range allow {
 		names := []string{a.Protocol}
 		if a.Port != 0 && a.Protocol == "" {
 			names = []string{"tcp", "udp"}
 		}
 		for _, name := range names {
-			rules = append(rules, a.rule(out, flowMatches(name, a.Port, !out)...))
+			r := a.rule(out)
+			switch {
+			case a.Port != 0:
+				r.when(port{!out, name, a.Port})
+			case name != "":
+				r.when(protocol{name})
+			}
+			l.add(r)
 		}
-		rules = append(rules, neighbourRules(a, out)...)
+		l.neighbours(a, out)
 	}
-	return rules
 }
 
-func flowMatches(name string, number uint16, dst bool) []match {
-	switch {
-	case number != 0:
-		return []match{port{dst, name, number}}
-	case name != "":
-		return []match{protocol{name}}
-	}
-	return nil
-}
-
-// rule accepts what meets the exception's interface and prefix and more.
-func (a Allow) rule(out bool, more ...match) rule {
+// rule accepts what meets the exception's interface and prefix.
+func (a Allow) rule(out bool) rule {
 	r := a.interfaceRule(out)
 	if a.Prefix.IsValid() {
-		r.matches = append(r.matches, address{out, unmapped(a.Prefix)})
+		r.when(address{out, unmapped(a.Prefix)})
 	}
-	r.matches = append(r.matches, more...)
 	return r
 }
 
 func (a Allow) interfaceRule(out bool) rule {
-	if a.Interface == "" {
-		return rule{accept: true}
+	r := rule{accept: true}
+	if a.Interface != "" {
+		r.when(ifName{out, a.Interface})
 	}
-	return rule{matches: []match{ifName{out, a.Interface}}, accept: true}
+	return r
 }
 
-// neighbourRules frees neighbour discovery with the peers of an exception. A
+// neighbours frees neighbour discovery with the peers of an exception. A
 // solicitation goes to a multicast address, so its target says whom it is for.
-func neighbourRules(a Allow, out bool) []rule {
+func (l *ruleList) neighbours(a Allow, out bool) {
 	if a.v4() || a.Protocol == "icmp" {
-		return nil
+		return
 	}
 	free := a.Protocol == "" || a.Protocol == "icmpv6" // but for what goes to multicast
-	solicit, advertise := a.rule(out, icmp6Type{ndSolicit}), a.rule(out, icmp6Type{ndAdvertise})
-	if a.v6() && out {
-		solicit = a.interfaceRule(out)
-		solicit.matches = append(solicit.matches, icmp6Type{ndSolicit})
+	multicast := a.v6() && out
+	if multicast {
+		r := a.interfaceRule(out)
+		r.when(icmp6Type{ndSolicit})
 		if a.Prefix.Bits() > 0 {
-			solicit.matches = append(solicit.matches, ndTarget{unmapped(a.Prefix)})
+			r.when(ndTarget{unmapped(a.Prefix)})
 		}
+		l.add(r)
 	}
-	switch {
-	case !free:
-		return []rule{solicit, advertise}
-	case a.v6() && out:
-		return []rule{solicit}
+	if free {
+		return
 	}
-	return nil
+	if !multicast {
+		l.add(a.rule(out).and(icmp6Type{ndSolicit}))
+	}
+	l.add(a.rule(out).and(icmp6Type{ndAdvertise}))
 }
 
-// arpRules accepts the ARP that the allow list's IPv4 part needs.
-func arpRules(allow []Allow, out bool) []rule {
-	var rules []rule
+// arp accepts the ARP that the allow list's IPv4 part needs.
+func (l *ruleList) arp(allow []Allow, out bool) {
 	for _, a := range allow {
 		if a.v6() || a.Protocol == "icmpv6" {
 			continue
 		}
 		r := a.interfaceRule(out)
 		if a.v4() {
-			r.matches = append(r.matches, arpAddress{out, unmapped(a.Prefix)})
+			r.when(arpAddress{out, unmapped(a.Prefix)})
 		}
-		rules = append(rules, r)
+		l.add(r)
 	}
-	return rules
 }
 
-// interfaceRules lets bridged frames pass between ports only where a whole
+// interfaces lets bridged frames pass between ports only where a whole
 // interface is free.
-func interfaceRules(allow []Allow) []rule {
-	var rules []rule
+func (l *ruleList) interfaces(allow []Allow) {
 	for _, a := range allow {
 		if a == (Allow{Interface: a.Interface}) {
-			rules = append(rules, a.interfaceRule(false), a.interfaceRule(true))
+			l.add(a.interfaceRule(false))
+			l.add(a.interfaceRule(true))
 		}
 	}
-	return rules
 }
 
 // unmapped is the prefix with host bits cleared and IPv4 in its own family.
