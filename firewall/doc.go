@@ -14,6 +14,12 @@
 // is never remembered: it is asked for. [Gate.Guard] undoes what others do to a
 // gate that is not open.
 //
+// A process that dies in the middle of a switch leaves the old state or the new
+// one: each mechanism's step is one call that a signal cannot cut in two. Of two
+// that stand beside each other the second may be left behind; what only that one
+// sees (packet sockets, beside nftables) is then as it was before, [Gate.State]
+// says that the gate is not whole, and the next Set makes it so.
+//
 // The mechanism is the first rung of a ladder that this kernel has, each tried
 // for real in a network namespace (or cgroup) of its own before it is trusted:
 //

@@ -28,5 +28,6 @@
 // for ([Options]), for finding them takes a pass over all descriptors.
 //
 // What counts as busy is decided in one place, rule.go, with the reason beside each rule. A drain must end, so
-// what merely exists does not count: idle connections, TIME_WAIT, a peer's FIN that nobody has read yet.
+// what merely exists does not count: idle connections, TIME_WAIT, a peer's FIN that nobody has read yet; nor what a gate lets
+// through in every state ([Options].Allowed), which goes on while all else drains.
 package sockdiag
