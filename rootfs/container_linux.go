@@ -38,20 +38,18 @@ func OwnNetwork() bool {
 	return err == nil
 }
 
-// BoundToContainer does what PID 1 of a container may do of MountEarly, and returns what is left out and why. Mounts that are missing are
-// made where that is permitted; what is there is the runtime's.
-func BoundToContainer() (skipped []string) {
-	for _, m := range EarlyMounts() {
-		if m.present() || m.Target == "/dev" || m.Target == "/tmp" || m.Target == "/run" && os.MkdirAll("/run/rouse", 0o755) == nil {
-			continue // a folder of the image serves as well, and may hold something
-		}
-		if err := m.Create(); err != nil {
-			skipped = append(skipped, err.Error())
-		}
-	}
-	return append(skipped,
+// LeftToMachine is what PID 1 of a container leaves out, and why. Its mounts are the runtime's as well; all that is made is a folder for
+// rouse's own files.
+func LeftToMachine() []string {
+	left := []string{
+		"mounts: the runtime's",
 		"root=, modules, drivers: the kernel is the machine's",
 		"network: the addresses are the runtime's to give",
 		"Ctrl-Alt-Del and power: the container ends, not the machine",
-		"random pool, clock and boot id: the machine's, which is not copied with us")
+		"random pool, clock and boot id: the machine's, which is not copied with us",
+	}
+	if err := os.MkdirAll("/run/rouse", 0o755); err != nil {
+		left = append(left, err.Error())
+	}
+	return left
 }

@@ -35,6 +35,7 @@ const (
 	optMask, optRouter, optDNS, optHostname, optDomain, optMTU = 1, 3, 6, 12, 15, 26
 	optRequested, optLease, optOverload, optKind, optServer    = 50, 51, 52, 53, 54
 	optList, optSize, optT1, optClient, optRoutes              = 55, 57, 58, 61, 121
+	optWanted                                                  = "\x01\x79\x03\x06\x0c\x0f\x1a\x33\x36\x3a" // those that parseDHCP reads
 	optEnd                                                     = 255
 
 	dhcpFixed  = 240 // up to the options, the magic cookie included
@@ -62,27 +63,26 @@ func (q *dhcpQuery) bytes() []byte {
 	b[0], b[1], b[2] = 1, 1, 6 // BOOTREQUEST, Ethernet, its length
 	binary.BigEndian.PutUint32(b[4:], q.xid)
 	binary.BigEndian.PutUint16(b[8:], q.secs)
-	if q.own.IsValid() {
-		copy(b[12:], q.own.AsSlice())
-	}
+	copy(b[12:], q.own.AsSlice())
 	copy(b[28:], q.mac[:])
 	binary.BigEndian.PutUint32(b[236:], dhcpCookie)
-	option := func(code byte, value []byte) {
-		b = append(append(b, code, byte(len(value))), value...)
-	}
-	option(optKind, []byte{q.kind})
-	option(optClient, append([]byte{1}, q.mac[:]...)) // 1 is Ethernet
-	option(optSize, []byte{1500 >> 8, 1500 & 0xff})
-	option(optList, []byte{optMask, optRoutes, optRouter, optDNS, optHostname, optDomain, optMTU, optLease, optServer, optT1})
-	if q.hostname != "" {
-		option(optHostname, []byte(q.hostname))
-	}
-	if q.requested.IsValid() {
-		option(optRequested, q.requested.AsSlice())
-		option(optServer, q.server.AsSlice())
-	}
+	b = option4(b, optKind, string([]byte{q.kind}))
+	b = option4(b, optClient, "\x01"+string(q.mac[:])) // 1 is Ethernet
+	b = option4(b, optSize, "\x05\xdc")                // 1500
+	b = option4(b, optList, optWanted)
+	b = option4(b, optHostname, q.hostname)
+	b = option4(b, optRequested, string(q.requested.AsSlice()))
+	b = option4(b, optServer, string(q.server.AsSlice()))
 	b = append(b, optEnd)
-	return append(b, make([]byte, max(0, dhcpLeast-len(b)))...)
+	return b[:max(dhcpLeast, len(b))] // what is beyond is zero: padding
+}
+
+// option4 adds an option, unless it says nothing.
+func option4(b []byte, code byte, value string) []byte {
+	if value == "" {
+		return b
+	}
+	return append(append(b, code, byte(len(value))), value...)
 }
 
 // parseDHCP reads a server's message to the client mac about xid. What a server says is believed only as far as it can be right: a

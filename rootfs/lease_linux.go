@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -180,14 +181,13 @@ func (k *keeper) apply(l *Lease, since time.Time) error {
 		// A NIC that cannot has a smaller one, which works as well.
 		_ = k.c.SetLink(k.link.Index, rtnl.LinkChange{MTU: l.MTU})
 	}
-	i := Interface{Gateway4: l.Gateway4, Routes: l.Routes}
-	if l.Address.IsValid() {
-		i.Addresses = append(i.Addresses, l.Address)
-	}
-	if err := addAll(k.c, k.link.Index, &i, i.Addresses); err != nil {
-		return err
-	}
 	k.since = since
+	if l.Address.IsValid() {
+		i := &Interface{Gateway4: l.Gateway4, Routes: l.Routes, Addresses: []netip.Prefix{l.Address}}
+		if err := addAll(k.c, k.link.Index, i, i.Addresses); err != nil {
+			return err
+		}
+	}
 	k.set(l)
 	if fresh && l.Address.IsValid() {
 		k.leases.log("interface %s: leased %s", k.link.Name, l.Address)

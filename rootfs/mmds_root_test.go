@@ -178,7 +178,7 @@ func TestInContainer(t *testing.T) {
 	if Container() == "" || os.Getpid() != 1 || !OwnNetwork() {
 		t.Errorf("container %q, pid %d, own network %v", Container(), os.Getpid(), OwnNetwork())
 	}
-	if skipped := BoundToContainer(); len(skipped) < 4 {
+	if skipped := LeftToMachine(); len(skipped) < 4 {
 		t.Errorf("skipped %q", skipped)
 	}
 }
