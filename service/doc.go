@@ -30,6 +30,13 @@
 // exec, with PID 1 waiting for that exec for ever. Starting and freezing exclude each other, and
 // restarts that fall due while frozen wait for the thaw.
 //
+// What a service prints goes through one pipe into one ring, of which everybody else is a reader: the console, the log
+// file, [Manager.LogSince]. A reader that is too slow misses lines and is told how many; the service
+// never waits, and nothing grows.
+//
+// PID 1 is shielded from its services: see shield_linux.go for what Go, the scheduler and the process table would let
+// them do.
+//
 // The mechanism is cgroup v2: clone3 puts a child into its cgroup before its first instruction,
 // cgroup.freeze on the one parent of all services stops everything with one write, and
 // cgroup.kill ends what a service left behind. Thawing is two system calls on descriptors that are

@@ -94,3 +94,21 @@ func FuzzParseStatus(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseResponse: the body is the answer's end, and begins after an empty line.
+func FuzzParseResponse(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 503 Busy\r\nA: b\r\n\r\nlater\r\n\r\n"))
+	f.Add([]byte("HTTP/1.0 200 OK\n\nx"))
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		code, body, err := parseResponse(answer)
+		if err == nil && (code < 100 || code > 999) {
+			t.Errorf("status %d", code)
+		}
+		if len(body) > 0 {
+			head := strings.TrimSuffix(string(answer), string(body))
+			if len(head)+len(body) != len(answer) || !strings.HasSuffix(head, "\n") {
+				t.Errorf("%q: body %q", answer, body)
+			}
+		}
+	})
+}

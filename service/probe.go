@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"strconv"
@@ -119,6 +120,19 @@ func blank(s string) string {
 func (t target) request(method string) string {
 	return method + " " + t.path + " HTTP/1.1\r\nHost: " + t.host +
 		"\r\nUser-Agent: rouse\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+}
+
+// parseResponse gives the status and the beginning of the body. A status without more is answer enough.
+func parseResponse(answer []byte) (int, []byte, error) {
+	line, rest, _ := bytes.Cut(answer, []byte("\n"))
+	code, err := parseStatus(string(line))
+	for len(rest) > 0 { // headers, to the empty line
+		line, rest, _ = bytes.Cut(rest, []byte("\n"))
+		if len(line) == 0 || line[0] == '\r' {
+			return code, rest, err
+		}
+	}
+	return code, nil, err
 }
 
 // parseStatus reads the status line of an answer (RFC 9112, 4).

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -29,24 +30,18 @@ func (t target) do(ctx context.Context, method string) (int, []byte, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if _, err := io.WriteString(conn, t.request(method)); err != nil {
-		return 0, nil, err
+	var answer []byte
+	if _, err = io.WriteString(conn, t.request(method)); err == nil {
+		// Headers without an end and endless bodies are cut here.
+		answer, err = io.ReadAll(io.LimitReader(conn, hookOutput))
 	}
-	// Headers without an end and endless bodies are cut here.
-	answer, err := io.ReadAll(io.LimitReader(conn, hookOutput))
-	line, rest, ok := strings.Cut(string(answer), "\n")
-	if !ok && err != nil {
+	stop()
+	conn.Close()
+	if err != nil && bytes.IndexByte(answer, '\n') < 0 {
 		return 0, nil, errors.Join(err, ctx.Err())
 	}
-	code, err := parseStatus(line) // a status without more is answer enough
-	_, body, ok := strings.Cut("\n"+rest, "\n\r\n")
-	if !ok {
-		_, body, _ = strings.Cut("\n"+rest, "\n\n")
-	}
-	return code, []byte(body), err
+	return parseResponse(answer)
 }
 
 // dial connects to the first address that answers. Of errors the first address's tells most.

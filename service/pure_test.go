@@ -335,6 +335,20 @@ func TestParseStatus(t *testing.T) {
 	}
 }
 
+func TestParseResponse(t *testing.T) {
+	for in, want := range map[string]struct {
+		code int
+		body string
+	}{
+		"HTTP/1.1 503 Busy\r\nA: b\r\n\r\nlater\r\n\r\nx": {503, "later\r\n\r\nx"}, "HTTP/1.0 200 OK\n\nx": {200, "x"},
+		"HTTP/1.1 204 No\r\n": {204, ""}, "HTTP/1.1 204 No\r\nA: b": {204, ""}, "HTTP/1.1 200\r\n\r\n": {200, ""},
+	} {
+		if code, body, err := parseResponse([]byte(in)); code != want.code || string(body) != want.body || err != nil {
+			t.Errorf("%q: %d, %q, %v", in, code, body, err)
+		}
+	}
+}
+
 func TestLimitSettings(t *testing.T) {
 	got := (&Limits{MemoryMax: 1 << 20, MemoryHigh: 1 << 19, CPUs: 0.25, PIDs: 7}).settings()
 	want := []setting{
