@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -66,11 +67,13 @@ func (s *remoteStore) open(ctx context.Context, d v1.Descriptor) (io.ReadCloser,
 	if err != nil {
 		return nil, explain(err)
 	}
-	b, err := l.Compressed()
-	if err != nil {
-		return nil, explain(err)
-	}
-	return b, nil
+	return newRetried(ctx, time.Second, func() (io.ReadCloser, error) {
+		b, err := l.Compressed()
+		if err != nil {
+			return nil, explain(err)
+		}
+		return b, nil
+	})
 }
 
 func (s *remoteStore) Close() error { return nil }
