@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -110,13 +111,15 @@ func unreachable(err error) bool {
 	return errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EINPROGRESS) // of a connect that timed out
 }
 
-// firmwareIdentity takes the file of the QEMU that runs now.
+// firmwareIdentity takes the file of the QEMU that runs now. Where the twin's QEMU had none of this name, the list is read again.
 func firmwareIdentity() ([]byte, error) {
-	if err := rootfs.RereadFirmware(); err != nil {
-		return nil, err
-	}
 	files, err := rootfs.FirmwareFiles("opt/rouse")
-	return files["identity"], err
+	if err == nil && files["identity"] == nil {
+		if err = rootfs.RereadFirmware(); err == nil {
+			files, err = rootfs.FirmwareFiles("opt/rouse")
+		}
+	}
+	return bytes.TrimRight(files["identity"], "\x00 \n"), err // padding
 }
 
 func stepClock(fromHost int64) string {

@@ -6,7 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -63,19 +64,13 @@ func readFirmware(fsys fs.FS, folder string) (map[string][]byte, error) {
 	return out, nil
 }
 
-// firmwareDriver is the driver of QEMU's fw_cfg, bound to one platform device.
-const firmwareDriver = "/sys/bus/platform/drivers/fw_cfg"
-
 // RereadFirmware makes the kernel read the list of fw_cfg files again. A copy runs in another QEMU, which may have been given others; the
-// driver knows names, numbers and sizes from the time when it was bound. Without the driver there is nothing to do.
+// driver knows names, numbers and sizes from the time when it was loaded, and cannot be bound twice (drivers/firmware/qemu_fw_cfg.c
+// fw_cfg_sysfs_probe, v6.12: EBUSY), so its module is loaded anew. One that is built in reads files that it knows by name afresh, up to the
+// sizes that they had: a source that is given a file as large as its copies' will do.
 func RereadFirmware() error {
-	bound, _ := filepath.Glob(firmwareDriver + "/*:*") // QEMU0002:00, or an address and a name
-	for _, device := range bound {
-		for _, action := range []string{"unbind", "bind"} {
-			if err := os.WriteFile(firmwareDriver+"/"+action, []byte(filepath.Base(device)), 0); err != nil {
-				return fmt.Errorf("fw_cfg: %s: %w", action, err)
-			}
-		}
+	if unix.DeleteModule("qemu_fw_cfg", unix.O_NONBLOCK) != nil {
+		return nil
 	}
-	return nil
+	return LoadModules("", []string{"qemu_fw_cfg"})
 }
