@@ -4,7 +4,7 @@ package main
 func views() []view {
 	return []view{
 		{suite: "init", title: "From the kernel's hand-over to the first service", metric: "handover", ours: "rouse", base: "tini", scale: 1, unit: "ms",
-			text: "From the kernel's line \"Run ... as init process\" to the first instruction of the first service, both by the kernel's own clock, in the same guest and kernel. " +
+			text: "From the kernel's line \"Run ... as init process\" to the first instruction of the first service, both by the kernel's own clock, in the same guest and kernel; where guests are emulated, one instruction is one nanosecond (QEMU's -icount). " +
 				"Each init has the smallest configuration that runs it; systemd neither journal nor udev. Only rouse mounts, brings the network up, finds the VM generation id and serves its device before."},
 		{suite: "init", title: "Memory of the init with one service", metric: "pss-init", ours: "rouse", base: "tini", scale: 1, unit: "KiB",
 			text: "Proportional set size of all processes that the init consists of."},
