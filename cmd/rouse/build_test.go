@@ -426,7 +426,7 @@ func FuzzKernelRelease(f *testing.F) {
 func TestImagesManual(t *testing.T) {
 	text, err := os.ReadFile("../../docs/images.md")
 	must(t, err)
-	want := []string{"bin:", "dir:", "tar:", "oci:", "oci-archive:", "docker-archive:", "registry:", "docker://", ownFile, buildFile, imageFile, vmm.DisksFile, vmm.CmdlineFile}
+	want := []string{"--vmm", "bin:", "dir:", "tar:", "oci:", "oci-archive:", "docker-archive:", "registry:", "docker://", ownFile, buildFile, imageFile, vmm.DisksFile, vmm.CmdlineFile}
 	parser, err := kong.New(&struct {
 		Build buildCommand `cmd:""`
 	}{})

@@ -60,7 +60,7 @@ func (b *buildCommand) write(ctx context.Context, p *plan, img *image.Image) (*m
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return nil, err
 	}
-	for _, old := range []string{vmm.DisksFile, imageFile, rootFile + ".ext4", rootFile + ".squashfs"} {
+	for _, old := range []string{vmm.DisksFile, imageFile, rootFile + ".ext4", rootFile + ".squashfs", "firecracker.json", "cloud-hypervisor.json"} {
 		if err := os.Remove(filepath.Join(b.Output, old)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
