@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"sync"
@@ -106,13 +105,10 @@ func collect(e *control.Execution, p *service.Process, out, diag *pipe, limit in
 	take := func(from *pipe, data *[]byte, truncated *bool) {
 		go guard.Do(func() {
 			defer both.Done()
-			if from.read == nil {
-				return
+			if from.read != nil {
+				*data, *truncated = drain(from.read, limit)
+				from.read.Close()
 			}
-			*data, _ = io.ReadAll(io.LimitReader(from.read, int64(limit))) // what came before an error counts
-			rest, _ := io.Copy(io.Discard, from.read)
-			*truncated = rest > 0
-			from.read.Close()
 		})
 	}
 	take(out, &e.Out, &e.OutTruncated)
@@ -128,5 +124,18 @@ func collect(e *control.Execution, p *service.Process, out, diag *pipe, limit in
 		e.Signal = int(status.Signal())
 	} else {
 		e.ExitCode = status.ExitStatus()
+	}
+}
+
+// drain reads to the end and keeps the first bytes. (io.Copy knows splice and its like: 13 KB of /init.)
+func drain(f *os.File, limit int) (kept []byte, more bool) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := f.Read(buf)
+		fits := min(n, limit-len(kept))
+		kept, more = append(kept, buf[:fits]...), more || fits < n
+		if err != nil { // what came before it counts
+			return kept, more
+		}
 	}
 }
