@@ -81,22 +81,28 @@ func (j *journal) follow(put func(line []byte)) {
 
 func (j *journal) read() {
 	defer close(j.done)
-	buf := make([]byte, maxLine)
+	buf := make([]byte, 1<<10) // enough for most, and there may be many services
 	held := 0
 	for {
 		n, err := j.r.Read(buf[held:])
-		rest := j.lines(buf[:held+n])
+		n += held
+		rest := j.lines(buf[:n])
 		if err != nil {
 			if len(rest) > 0 {
 				j.ring.add(rest)
 			}
 			return
 		}
-		if len(rest) == len(buf) { // no end in sight: cut here
+		if len(rest) == maxLine { // no end in sight: cut here
 			j.ring.add(rest)
 			rest = nil
 		}
-		held = copy(buf, rest)
+		into := buf
+		if n == len(buf) && n < maxLine {
+			into = make([]byte, maxLine)
+		}
+		held = copy(into, rest)
+		buf = into
 	}
 }
 

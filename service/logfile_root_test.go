@@ -141,3 +141,39 @@ func TestLogFileThatCannotBe(t *testing.T) {
 		t.Errorf("the link was followed: %q, %v", data, err)
 	}
 }
+
+// TestLongLines go through whole up to the longest that is kept as one, whatever the pieces they come in.
+func TestLongLines(t *testing.T) {
+	j, err := newJournal(DefaultLogBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, n := range []int{1, 1023, 1024, 1025, 5000, maxLine - 1, maxLine + 1, 3} {
+		line := strings.Repeat(string(rune('a'+len(want))), n)
+		if _, err := j.w.WriteString(line[:n/2]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.w.WriteString(line[n/2:] + "\n"); err != nil {
+			t.Fatal(err)
+		}
+		for len(line) > maxLine {
+			want = append(want, line[:maxLine])
+			line = line[maxLine:]
+		}
+		want = append(want, line)
+	}
+	if _, err := j.w.WriteString("no end"); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, "no end")
+	j.w.Close()
+	<-j.done
+	got := j.ring.tail(0)
+	j.close()
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) || string(got[i]) != want[i] {
+			t.Fatalf("%d lines, want %d; the first that differs is %d", len(got), len(want), i)
+		}
+	}
+}
