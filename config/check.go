@@ -222,6 +222,9 @@ func (c *checker) service(key string, s Service) {
 	if s.OOMScoreAdj < -1000 || s.OOMScoreAdj > 1000 {
 		c.add(key+".oom-score-adj", "write -1000 to 1000", "%d is out of range", s.OOMScoreAdj)
 	}
+	if s.LogFile.Path != "" {
+		c.absolute(key+".log.path", s.LogFile.Path)
+	}
 	for _, path := range s.ReadOnly {
 		c.absolute(key+".read-only", path)
 	}

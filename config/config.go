@@ -152,6 +152,8 @@ type Control struct {
 	Socket string `toml:"socket"`
 	// Notify is where READY=1 goes when all services are ready, as systemd's vmm.notify_socket.
 	Notify string `toml:"notify"`
+	// Exec lets the host run programs in the guest (guest-exec).
+	Exec bool `toml:"exec"`
 }
 
 // Service is one supervised program.
@@ -210,6 +212,8 @@ type Service struct {
 	Sockets []Socket `toml:"socket"`
 	FDStore int      `toml:"fd-store"`
 
+	LogFile LogFile `toml:"log"`
+
 	// Settle is "require", "try" or "off".
 	Settle string `toml:"settle"`
 
@@ -228,6 +232,14 @@ type Health struct {
 	Interval Duration `toml:"interval"`
 	Timeout  Duration `toml:"timeout"`
 	Retries  int      `toml:"retries"`
+}
+
+// LogFile is a file that a service's output is written to besides what is kept in memory.
+type LogFile struct {
+	Path string `toml:"path"`
+	Size Size   `toml:"size"`
+	// Keep is how many of before are kept, -1 is none.
+	Keep int `toml:"keep"`
 }
 
 // Socket is opened by init and handed to the service.

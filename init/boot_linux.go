@@ -46,6 +46,7 @@ type guest struct {
 	deviceMode string
 	gate       *firewall.Gate // nil where the kernel has no mechanism
 	gateErr    error
+	leases     *rootfs.Leases
 	queues     *sockdiag.Inspector
 	reaper     *service.Reaper
 	services   *service.Manager
@@ -94,6 +95,8 @@ func (g *guest) powerOff(mode string) {
 // run is the boot order. Each step says what it needs from those before it.
 func (g *guest) run(ctx context.Context) (mode string, err error) {
 	g.log.printf("rouse %s", version)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	// Fatal: without /proc and /sys nothing below works.
 	if err := rootfs.MountEarly(); err != nil {
 		return "", err
@@ -122,14 +125,12 @@ func (g *guest) run(ctx context.Context) (mode string, err error) {
 	if err := g.mounts(); err != nil {
 		return "", err
 	}
-	if err := g.network(); err != nil {
+	if err := g.network(ctx); err != nil {
 		return "", err
 	}
 	if err := g.equip(); err != nil {
 		return "", err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	return g.serve(ctx)
 }
 
@@ -186,50 +187,6 @@ func (g *guest) mounts() error {
 		rows = append(rows, row)
 	}
 	return g.extraMounts(rows)
-}
-
-// network brings up what the configuration and the kernel's ip= ask for. A guest whose address is wrong
-// must not come up half: nobody would notice but its clients.
-func (g *guest) network() error {
-	interfaces := plannedInterfaces(g.cfg)
-	hostname := g.cfg.Hostname
-	var resolver rootfs.Resolver
-	for _, value := range rootfs.Cmdline()["ip"] {
-		ip, err := rootfs.ParseIP(value)
-		if err != nil {
-			return fmt.Errorf("kernel command line: %w", err)
-		}
-		if ip.Static && len(g.cfg.Interfaces) == 0 {
-			interfaces = append(interfaces, ip.Interface)
-		}
-		resolver.Servers = append(resolver.Servers, ip.DNS...)
-		if hostname == "" {
-			hostname = ip.Hostname
-		}
-	}
-	if hostname != "" {
-		if err := errors.Join(rootfs.SetHostname(hostname), rootfs.WriteHosts(hostname)); err != nil {
-			return err
-		}
-	}
-	if len(resolver.Servers) > 0 {
-		if err := rootfs.WriteResolver(resolver); err != nil {
-			return err
-		}
-	}
-	if err := rootfs.ConfigureNetwork(interfaces); err != nil {
-		return fmt.Errorf("network: %w", err)
-	}
-	return nil
-}
-
-func plannedInterfaces(cfg config.Config) []rootfs.Interface {
-	var list []rootfs.Interface
-	for _, i := range cfg.Interfaces {
-		list = append(list, rootfs.Interface{Name: i.Name, MAC: i.MAC, Addresses: i.Addresses,
-			Gateway4: i.Gateway4, Gateway6: i.Gateway6, MTU: i.MTU})
-	}
-	return list
 }
 
 // equip opens what tells of a new generation, before the first service could depend on it. With guard
@@ -431,12 +388,17 @@ func (g *guest) startServices(ctx context.Context) {
 		g.log.printf("ready: %v", err)
 	}
 	g.log.printf("all services are ready")
+	if to := g.cfg.Control.Notify; to != "" {
+		if err := control.NotifyReady(to); err != nil {
+			g.problem("notify: %v", err)
+		}
+	}
 }
 
 // listen serves the control channel. A transport that is missing is a problem to be told on the others.
 func (g *guest) listen(ctx context.Context) {
 	server := control.NewServer(hostView{g}, control.ServerOptions{Version: version, Log: g.log.printf,
-		QuiesceTimeout: quiesceBudget(g.cfg)})
+		QuiesceTimeout: quiesceBudget(g.cfg), Exec: g.exec()})
 	serve := func(name string, f func() error) {
 		go guard.Do(func() {
 			if err := f(); err != nil && ctx.Err() == nil {
@@ -455,6 +417,21 @@ func (g *guest) listen(ctx context.Context) {
 		serve("vsock", func() error { return server.ServeVsock(ctx, c.Vsock) })
 	}
 	serve("unix socket", func() error { return server.ServeUnix(ctx, c.Socket) })
+	// Where rousectl looks if it is told of no other place: it cannot read all sources of a configuration.
+	if usual := config.Default().Control.Socket; c.Socket != usual {
+		_ = os.Remove(usual)
+		if err := os.Symlink(c.Socket, usual); err != nil {
+			g.problem("control: %v", err)
+		}
+	}
+}
+
+// exec is what serves guest-exec, nil unless the configuration lets the host run programs here.
+func (g *guest) exec() func(control.ExecRequest) (*control.Execution, error) {
+	if !g.cfg.Control.Exec {
+		return nil
+	}
+	return hostView{g}.Exec
 }
 
 // serialPath is the port of the configured name; "" lets the server look for the usual one again and again.

@@ -92,6 +92,7 @@ func diskSources() ([]config.Source, error) {
 // firmwareSources are fw_cfg files: opt/rouse/NAME.toml is a text, opt/rouse/KEY the value of one key.
 func firmwareSources() ([]config.Source, error) {
 	files, err := rootfs.FirmwareFiles(firmwareFolder)
+	delete(files, "identity") // for a copy, see identity
 	return named("fw_cfg "+firmwareFolder+"/", files), err
 }
 

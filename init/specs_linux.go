@@ -29,6 +29,7 @@ func spec(s config.Service) service.Spec {
 		Limits: service.Limits{MemoryMax: uint64(s.MemoryMax), MemoryHigh: uint64(s.MemoryHigh), CPUs: float64(s.CPUs), PIDs: s.PIDsMax},
 		Confine: service.Confine{Nice: s.Nice, OOMScoreAdj: s.OOMScoreAdj, Capabilities: s.Capabilities,
 			NoNewPrivs: s.NoNewPrivs, PrivateTmp: s.PrivateTmp, ReadOnly: s.ReadOnly, Seccomp: s.Seccomp},
+		LogFile: service.LogFile{Path: s.LogFile.Path, Size: uint64(s.LogFile.Size), Keep: s.LogFile.Keep},
 		FDStore: s.FDStore, Settle: s.Settle,
 		BeforeSnapshot: hooks(s.BeforeSnapshot), AfterRestore: hooks(s.AfterRestore), AfterRelease: hooks(s.AfterRelease)}
 	if s.OnExit != "none" {

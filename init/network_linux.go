@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rouse/config"
+	"rouse/rootfs"
+)
+
+// leaseTimeout is how long the start of services waits for the first addresses. Asking goes on afterwards.
+const leaseTimeout = 10 * time.Second
+
+// network brings up what the configuration and the kernel's ip= ask for. A guest whose address is wrong
+// must not come up half: nobody would notice but its clients. One that is lent none yet is told of.
+func (g *guest) network(ctx context.Context) error {
+	interfaces, resolver := plannedInterfaces(g.cfg), rootfs.Resolver{Servers: g.cfg.Resolver.Servers, Search: g.cfg.Resolver.Search}
+	hostname := g.cfg.Hostname
+	for _, value := range rootfs.Cmdline()["ip"] {
+		ip, err := rootfs.ParseIP(value)
+		if err != nil {
+			return fmt.Errorf("kernel command line: %w", err)
+		}
+		if i, wanted := planned(ip); wanted && len(g.cfg.Interfaces) == 0 {
+			interfaces = append(interfaces, i)
+		}
+		resolver.Servers = append(resolver.Servers, ip.DNS...)
+		if hostname == "" {
+			hostname = ip.Hostname
+		}
+	}
+	if hostname != "" {
+		if err := errors.Join(rootfs.SetHostname(hostname), rootfs.WriteHosts(hostname)); err != nil {
+			return err
+		}
+	}
+	if len(resolver.Servers) > 0 {
+		if err := rootfs.WriteResolver(resolver); err != nil {
+			return err
+		}
+	}
+	if err := rootfs.ConfigureNetwork(interfaces); err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	return g.lease(ctx, interfaces, resolver)
+}
+
+// planned is what the kernel's ip= asks for.
+func planned(ip rootfs.IPConfig) (i rootfs.Interface, wanted bool) {
+	i = ip.Interface
+	switch ip.Method {
+	case "on", "any", "dhcp":
+		i.DHCP4 = true
+	case "both":
+		i.DHCP4, i.Auto6 = true, true
+	case "dhcp6", "auto6":
+		i.Auto6 = true
+	}
+	return i, ip.Static || i.DHCP4 || i.Auto6
+}
+
+func plannedInterfaces(cfg config.Config) []rootfs.Interface {
+	var list []rootfs.Interface
+	for _, i := range cfg.Interfaces {
+		planned := rootfs.Interface{Name: i.Name, MAC: i.MAC, Addresses: i.Addresses,
+			Gateway4: i.Gateway4, Gateway6: i.Gateway6, MTU: i.MTU,
+			DHCP4: i.DHCP == "ipv4" || i.DHCP == "both", Auto6: i.DHCP == "ipv6" || i.DHCP == "both"}
+		for _, r := range i.Routes {
+			planned.Routes = append(planned.Routes, rootfs.Route{Destination: r.To, Gateway: r.Via})
+		}
+		list = append(list, planned)
+	}
+	return list
+}
+
+// lease asks for the addresses that are lent, and keeps them.
+func (g *guest) lease(ctx context.Context, interfaces []rootfs.Interface, given rootfs.Resolver) error {
+	wanted := false
+	for i := range interfaces {
+		wanted = wanted || interfaces[i].DHCP4 || interfaces[i].Auto6
+	}
+	if !wanted {
+		return nil
+	}
+	g.loadModules([]string{"af_packet"}) // DHCP speaks before there is an address
+	g.leases = rootfs.NewLeases(g.log.printf, given)
+	if err := g.leases.Start(ctx, interfaces); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, leaseTimeout)
+	defer cancel()
+	if err := g.leases.Await(waiting); err != nil {
+		g.problem("network: %v; asking goes on", err)
+	}
+	return nil
+}
