@@ -68,8 +68,20 @@ func testInitrdFor(t testing.TB, release string, modules []string, files map[str
 	return path
 }
 
+// built keeps binaries for the other tests of a run.
+var built = map[string][]byte{}
+
 // build runs "go build" or "go test -c" and gives the static binary.
 func build(t testing.TB, args ...string) []byte {
+	t.Helper()
+	key := strings.Join(args, " ")
+	if built[key] == nil {
+		built[key] = buildOnce(t, args...)
+	}
+	return built[key]
+}
+
+func buildOnce(t testing.TB, args ...string) []byte {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "bin")
 	pkg := args[len(args)-1]
