@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,8 +39,8 @@ func Announce() error {
 	}
 	defer unix.Close(fd)
 	var errs []error
-	for _, l := range links {
-		if l.Up && l.Ethernet && len(l.MAC) == 6 {
+	for n := range links {
+		if l := &links[n]; l.Up && l.Ethernet && len(l.MAC) == 6 {
 			errs = append(errs, announceLink(fd, l, addresses))
 		}
 	}
@@ -63,7 +62,12 @@ func settledLinks(c *rtnl.Conn) ([]rtnl.Link, error) {
 	for deadline := time.Now().Add(settleTimeout); ; {
 		links, err := c.Links()
 		left := time.Until(deadline)
-		if err != nil || left <= 0 || !slices.ContainsFunc(links, func(l rtnl.Link) bool { return l.Up && l.Ethernet && l.Carrier && !l.Running }) {
+		waiting := false
+		for n := range links {
+			l := &links[n]
+			waiting = waiting || l.Up && l.Ethernet && l.Carrier && !l.Running
+		}
+		if err != nil || left <= 0 || !waiting {
 			return links, err
 		}
 		if err := events.WaitEvent(left); err != nil {
@@ -72,7 +76,7 @@ func settledLinks(c *rtnl.Conn) ([]rtnl.Link, error) {
 	}
 }
 
-func announceLink(fd int, l rtnl.Link, addresses []rtnl.Address) error {
+func announceLink(fd int, l *rtnl.Link, addresses []rtnl.Address) error {
 	if !l.Running {
 		return fmt.Errorf("announce: %s: it has no carrier, so nobody would hear", l.Name)
 	}
@@ -89,7 +93,7 @@ func announceLink(fd int, l rtnl.Link, addresses []rtnl.Address) error {
 	return errors.Join(errs...)
 }
 
-func announceAddress(fd int, l rtnl.Link, ip netip.Addr) error {
+func announceAddress(fd int, l *rtnl.Link, ip netip.Addr) error {
 	var frame []byte
 	if ip.Is4() {
 		frame = gratuitousARP(hardware(l.MAC), ip)

@@ -30,8 +30,8 @@ func OwnNetwork() bool {
 	}
 	defer c.Close()
 	links, err := c.Links()
-	for _, l := range links {
-		if l.Kind == "" && !l.Loopback {
+	for n := range links {
+		if links[n].Kind == "" && !links[n].Loopback {
 			return false
 		}
 	}

@@ -36,7 +36,10 @@ const hostsMark = " # rouse"
 func hosts(old, hostname string) string {
 	var b strings.Builder
 	local := false
-	for line := range strings.Lines(old) {
+	for _, line := range strings.SplitAfter(old, "\n") {
+		if line == "" {
+			continue
+		}
 		if strings.HasSuffix(strings.TrimSpace(line), strings.TrimSpace(hostsMark)) {
 			continue
 		}
@@ -61,7 +64,7 @@ func CheckHostname(name string) error {
 	if name == "" || len(name) > 64 {
 		return fmt.Errorf("hostname %q: want 1 to 64 bytes", name)
 	}
-	for label := range strings.SplitSeq(name, ".") {
+	for _, label := range strings.Split(name, ".") {
 		if !validLabel(label) {
 			return fmt.Errorf("hostname %q: want letters, digits and '-' between dots, no '-' at an end", name)
 		}

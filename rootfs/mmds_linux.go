@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +49,11 @@ func mmds(c *rtnl.Conn, l *rtnl.Link, path string) ([]byte, error) {
 		return nil, err
 	}
 	// A link without an IPv4 address borrows one of the service's own network.
-	if !slices.ContainsFunc(list, func(a rtnl.Address) bool { return a.Prefix.Addr().Is4() }) {
+	has := false
+	for n := range list {
+		has = has || list[n].Prefix.Addr().Is4()
+	}
+	if !has {
 		own := netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, 169, 253}), 30)
 		if err := c.AddAddress(l.Index, own, unix.IFA_F_PERMANENT); err != nil {
 			return nil, err

@@ -1,8 +1,7 @@
 package rootfs
 
 import (
-	"maps"
-	"slices"
+	"sort"
 )
 
 // ModuleError says which module could not be loaded and what would help.
@@ -22,4 +21,11 @@ func (e *ModuleError) Error() string {
 
 func (e *ModuleError) Unwrap() error { return e.Err }
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys(m map[string][]string) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}

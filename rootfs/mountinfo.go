@@ -10,7 +10,7 @@ import (
 // Target, Type and Options. Lines of another shape are skipped.
 func parseMountinfo(text string) []Mount {
 	var out []Mount
-	for line := range strings.Lines(text) {
+	for _, line := range strings.Split(text, "\n") {
 		before, after, ok := strings.Cut(line, " - ")
 		f, g := strings.Fields(before), strings.Fields(after)
 		if !ok || len(f) < 6 || len(g) < 2 {
@@ -45,9 +45,9 @@ var volatile = []string{"proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "ramfs",
 // persistent returns the mounts that hold data, the last one first, so that a mount comes before what it lies on.
 func persistent(all []Mount) []Mount {
 	var out []Mount
-	for _, m := range slices.Backward(all) {
-		if !slices.Contains(volatile, m.Type) && !strings.HasPrefix(m.Type, "fuse.") {
-			out = append(out, m)
+	for n := len(all) - 1; n >= 0; n-- {
+		if m := &all[n]; !slices.Contains(volatile, m.Type) && !strings.HasPrefix(m.Type, "fuse.") {
+			out = append(out, *m)
 		}
 	}
 	return out

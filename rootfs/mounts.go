@@ -41,7 +41,7 @@ const (
 )
 
 // String is the row as a line of fstab(5).
-func (m Mount) String() string {
+func (m *Mount) String() string {
 	opts := append(m.Flags.names(), strings.FieldsFunc(m.Options, func(r rune) bool { return r == ',' })...)
 	if len(opts) == 0 {
 		opts = []string{"defaults"}

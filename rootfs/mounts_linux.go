@@ -22,8 +22,8 @@ func MountLate() error { return MountAll(LateMounts()) }
 // MountAll mounts the rows in order, each unless it is there already.
 func MountAll(rows []Mount) error {
 	var errs []error
-	for _, m := range rows {
-		if err := m.Create(); err != nil {
+	for n := range rows {
+		if err := rows[n].Create(); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -31,7 +31,7 @@ func MountAll(rows []Mount) error {
 }
 
 // Create makes the target folder if need be and mounts the row, unless it is mounted already.
-func (m Mount) Create() error {
+func (m *Mount) Create() error {
 	if err := os.MkdirAll(m.Target, 0o755); err != nil {
 		if m.MayLack {
 			return nil // sysfs lets nobody make a folder: the feature that would have made it is not there
@@ -58,7 +58,7 @@ func (m Mount) Create() error {
 	return nil
 }
 
-func (m Mount) reason() string {
+func (m *Mount) reason() string {
 	if m.Why != "" {
 		return m.Why
 	}
@@ -67,7 +67,7 @@ func (m Mount) reason() string {
 
 // present tells whether the target is a mount point already, of the row's type if that has a magic number. It
 // works before /proc is there, hence not from mountinfo. It does not see a bind mount from the same file system.
-func (m Mount) present() bool {
+func (m *Mount) present() bool {
 	var here, parent unix.Stat_t
 	if unix.Stat(m.Target, &here) != nil || unix.Stat(filepath.Dir(m.Target), &parent) != nil || here.Dev == parent.Dev {
 		return false

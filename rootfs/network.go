@@ -145,7 +145,8 @@ func linkLocalOf(mac [6]byte) netip.Prefix {
 func (i *Interface) pick(links []rtnl.Link) int {
 	mac, _ := parseMAC(i.MAC) // validated
 	first := -1
-	for n, l := range links {
+	for n := range links {
+		l := &links[n]
 		switch {
 		case mac != nil:
 			if bytes.Equal(mac, l.MAC) && !l.Loopback {

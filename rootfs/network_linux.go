@@ -55,7 +55,8 @@ func loopbackUp(c *rtnl.Conn) error {
 	if err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
-	for _, l := range links {
+	for n := range links {
+		l := &links[n]
 		if !l.Loopback {
 			continue
 		}
@@ -124,8 +125,8 @@ func waitLink(c *rtnl.Conn, i *Interface, timeout time.Duration) (*rtnl.Link, er
 
 func describe(links []rtnl.Link) string {
 	all := make([]string, len(links))
-	for n, l := range links {
-		all[n] = fmt.Sprintf("%s %s", l.Name, macText(l.MAC))
+	for n := range links {
+		all[n] = links[n].Name + " " + macText(links[n].MAC)
 	}
 	return strings.Join(all, ", ")
 }
@@ -197,7 +198,8 @@ func removeOthers(c *rtnl.Conn, l *rtnl.Link, i *Interface) (own []netip.Prefix,
 	}
 	mac, _ := parseMAC(i.SetMAC)
 	moved := mac != nil && !bytes.Equal(mac, l.MAC) // l is from before it was set
-	for _, a := range list {
+	for n := range list {
+		a := &list[n]
 		linkLocal := a.Prefix.Addr().IsLinkLocalUnicast() && a.Prefix.Addr().Is6()
 		if linkLocal && !moved || slices.Contains(i.Addresses, a.Prefix) {
 			continue
@@ -218,11 +220,15 @@ func removeRoutes(c *rtnl.Conn, index int, keep []Route) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range list {
-		if !r.Gateway.IsValid() || slices.ContainsFunc(keep, func(k Route) bool { return k.Gateway == r.Gateway }) {
+	for n := range list {
+		r, stays := &list[n], !list[n].Gateway.IsValid()
+		for k := range keep {
+			stays = stays || keep[k].Gateway == r.Gateway
+		}
+		if stays {
 			continue
 		}
-		if err := c.RemoveRoute(r); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := c.RemoveRoute(*r); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("remove route via %s: %w", r.Gateway, err)
 		}
 	}

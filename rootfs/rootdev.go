@@ -55,7 +55,7 @@ func ParseRoot(cmdline map[string][]string) (Root, bool, error) {
 }
 
 // shared tells whether the host serves the files, so that there is no device to wait for.
-func (r Root) shared() bool { return isShared(r.Type) }
+func (r *Root) shared() bool { return isShared(r.Type) }
 
 func isShared(kind string) bool { return kind == "virtiofs" || kind == "9p" }
 
@@ -81,7 +81,7 @@ func ParseMount(source, target, kind, options string) (Mount, error) {
 		return Mount{}, fmt.Errorf("mount %s: no type; give the file system's type, or auto", target)
 	}
 	var rest []string
-	for o := range strings.SplitSeq(options, ",") {
+	for _, o := range strings.Split(options, ",") {
 		switch {
 		case o == "" || o == "defaults" || o == "auto" || o == "_netdev" || strings.HasPrefix(o, "x-"):
 		case o == "nofail":
@@ -112,7 +112,7 @@ func (m *Mount) setFlag(o string) bool {
 // overlayDirs are the folders that an overlay needs to exist.
 func overlayDirs(options string) []string {
 	var out []string
-	for o := range strings.SplitSeq(options, ",") {
+	for _, o := range strings.Split(options, ",") {
 		name, value, _ := strings.Cut(o, "=")
 		if name == "upperdir" || name == "workdir" {
 			out = append(out, value)

@@ -114,7 +114,7 @@ func probeFile(name string) (Filesystem, error) {
 
 // Mount mounts the root at target: waits for the device, finds its type, loads what modules that takes and, with Overlay,
 // puts a tmpfs above it. Errors say what to look at.
-func (r Root) Mount(target string) error {
+func (r *Root) Mount(target string) error {
 	device, kind := r.Device, r.Type
 	if !r.shared() {
 		path, fs, err := FindDevice(r.Device, r.Wait)
@@ -129,7 +129,7 @@ func (r Root) Mount(target string) error {
 			return fmt.Errorf("root: %s holds no file system that is known; give its type by rootfstype=, or check the disk", path)
 		}
 	}
-	m := Mount{Source: device, Target: target, Type: kind, Options: r.Options, Mode: modeDirectory, Why: "the root"}
+	m := &Mount{Source: device, Target: target, Type: kind, Options: r.Options, Mode: modeDirectory, Why: "the root"}
 	if r.ReadOnly || r.Overlay || immutable(kind) {
 		m.Flags |= ReadOnly
 	}
@@ -167,7 +167,7 @@ func EnterRoot(cmdline map[string][]string) (bool, error) {
 const newRoot = "/tmp/newroot"
 
 // coverSelf puts the overlay over the root that this process lives on.
-func (r Root) coverSelf() error {
+func (r *Root) coverSelf() error {
 	if !r.Overlay {
 		return nil
 	}
@@ -190,7 +190,7 @@ func IsInitramfs() bool {
 // layers holds an overlay's parts. They move along with /run when the root is switched.
 const layers = "/run/rouse/root"
 
-func mountOverlay(lower Mount) error {
+func mountOverlay(lower *Mount) error {
 	loadForType(lower.Type)
 	target := lower.Target
 	lower.Target = filepath.Join(layers, "lower")
@@ -205,7 +205,7 @@ func overlay(lower, target string) error {
 	loadForType("overlay")
 	above := filepath.Join(layers, "above")
 	upper, work := filepath.Join(above, "upper"), filepath.Join(above, "work")
-	err := Mount{Source: "above", Target: above, Type: "tmpfs", Flags: NoDevices, Options: "mode=0755", Mode: modeDirectory, Why: "changes to the root"}.Create()
+	err := (&Mount{Source: "above", Target: above, Type: "tmpfs", Flags: NoDevices, Options: "mode=0755", Mode: modeDirectory, Why: "changes to the root"}).Create()
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func overlay(lower, target string) error {
 			return fmt.Errorf("mount %s: %w", target, err)
 		}
 	}
-	return Mount{Source: "overlay", Target: target, Type: "overlay", Options: options, Mode: modeDirectory, Why: "the root"}.Create()
+	return (&Mount{Source: "overlay", Target: target, Type: "overlay", Options: options, Mode: modeDirectory, Why: "the root"}).Create()
 }
 
 // loadForType is best effort: a type that is not there fails to mount, and that error says so.
@@ -235,7 +235,8 @@ func loadForType(kind string) {
 // guest goes on without them.
 func MountExtra(rows []Mount) (skipped []error, err error) {
 	var errs []error
-	for _, m := range rows {
+	for n := range rows {
+		m := &rows[n]
 		err := m.createExtra()
 		if err != nil && m.NoFail {
 			skipped = append(skipped, err)
@@ -246,7 +247,7 @@ func MountExtra(rows []Mount) (skipped []error, err error) {
 	return skipped, errors.Join(errs...)
 }
 
-func (m Mount) createExtra() error {
+func (m *Mount) createExtra() error {
 	switch {
 	case m.Flags&Bind != 0:
 		return m.bind()
@@ -279,7 +280,7 @@ func (m Mount) createExtra() error {
 }
 
 // bind makes the target like the source, a folder or a file. Flags need a second call: the first one ignores them.
-func (m Mount) bind() error {
+func (m *Mount) bind() error {
 	st, err := os.Stat(m.Source)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", m.Target, err)

@@ -82,7 +82,7 @@ func MoveRoot(target string) error {
 
 // moveMount moves what is mounted at from. A read-only root without the folder is an error: it could not work either.
 func moveMount(from, to string) error {
-	m := Mount{Target: from}
+	m := &Mount{Target: from}
 	if !m.present() {
 		return nil
 	}

@@ -129,7 +129,7 @@ func (x *Index) parseBuiltinInfo(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	for entry := range strings.SplitSeq(string(b), "\x00") {
+	for _, entry := range strings.Split(string(b), "\x00") {
 		name, info, ok := strings.Cut(entry, ".")
 		if !ok || name == "" {
 			continue

@@ -61,10 +61,10 @@ func FuzzMessages(f *testing.F) {
 			total += lenHeader + len(m.body)
 			parseError(m)
 			parseLink(m.body)
-			if a, ok := parseAddress(m.body); ok && !a.Prefix.IsValid() {
+			if a := parseAddress(m.body); a != nil && !a.Prefix.IsValid() {
 				t.Fatalf("invalid prefix %v", a.Prefix)
 			}
-			if r, ok := parseRoute(m.body); ok && !r.Destination.IsValid() {
+			if r := parseRoute(m.body); r != nil && !r.Destination.IsValid() {
 				t.Fatalf("invalid destination %v", r.Destination)
 			}
 		}

@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func parseLink(b []byte) (Link, bool) {
+// parseLink returns nil for what is none; so do parseAddress and parseRoute.
+func parseLink(b []byte) *Link {
 	if len(b) < lenLink {
-		return Link{}, false
+		return nil
 	}
 	flags := native.Uint32(b[8:])
-	l := Link{Index: int(int32(native.Uint32(b[4:]))), Ethernet: native.Uint16(b[2:]) == unix.ARPHRD_ETHER,
+	l := &Link{Index: int(int32(native.Uint32(b[4:]))), Ethernet: native.Uint16(b[2:]) == unix.ARPHRD_ETHER,
 		Loopback: flags&unix.IFF_LOOPBACK != 0, Up: flags&unix.IFF_UP != 0, Running: flags&unix.IFF_RUNNING != 0}
 	attributes(b[lenLink:], func(kind uint16, value []byte) {
 		switch kind {
@@ -37,7 +38,7 @@ func parseLink(b []byte) (Link, bool) {
 			})
 		}
 	})
-	return l, true
+	return l
 }
 
 // routerFlags finds IFLA_INET6_FLAGS (1) in the part of AF_INET6.
@@ -61,17 +62,13 @@ func (c *Conn) Links() ([]Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
-	return parseAll(list, parseLink), nil
-}
-
-func parseAll[T any](list [][]byte, parse func([]byte) (T, bool)) []T {
-	out := make([]T, 0, len(list))
+	var out []Link
 	for _, b := range list {
-		if t, ok := parse(b); ok {
-			out = append(out, t)
+		if l := parseLink(b); l != nil {
+			out = append(out, *l)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // LinkChange says what to change of a link; what is zero stays.
@@ -111,11 +108,11 @@ type Address struct {
 	Flags  uint32 // IFA_F_
 }
 
-func parseAddress(b []byte) (Address, bool) {
+func parseAddress(b []byte) *Address {
 	if len(b) < lenAddr {
-		return Address{}, false
+		return nil
 	}
-	a := Address{Index: int(native.Uint32(b[4:])), Flags: uint32(b[2])}
+	a := &Address{Index: int(native.Uint32(b[4:])), Flags: uint32(b[2])}
 	var local, peer netip.Addr
 	attributes(b[lenAddr:], func(kind uint16, value []byte) {
 		switch kind {
@@ -131,7 +128,10 @@ func parseAddress(b []byte) (Address, bool) {
 		local = peer // IPv6 has IFA_LOCAL only on point-to-point links
 	}
 	a.Prefix = netip.PrefixFrom(local, int(b[1]))
-	return a, a.Prefix.IsValid()
+	if !a.Prefix.IsValid() {
+		return nil
+	}
+	return a
 }
 
 // Addresses lists the addresses, IPv4 and IPv6, of one link; index 0: of all.
@@ -141,9 +141,9 @@ func (c *Conn) Addresses(index int) ([]Address, error) {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
 	var out []Address
-	for _, a := range parseAll(list, parseAddress) {
-		if index == 0 || a.Index == index {
-			out = append(out, a)
+	for _, b := range list {
+		if a := parseAddress(b); a != nil && (index == 0 || a.Index == index) {
+			out = append(out, *a)
 		}
 	}
 	return out, nil
@@ -193,11 +193,11 @@ type Route struct {
 	OnLink      bool         // the gateway is on the link although no address's prefix has it
 }
 
-func parseRoute(b []byte) (Route, bool) {
+func parseRoute(b []byte) *Route {
 	if len(b) < lenRoute || b[4] != unix.RT_TABLE_MAIN || b[7] != unix.RTN_UNICAST {
-		return Route{}, false
+		return nil
 	}
-	r := Route{OnLink: native.Uint32(b[8:])&unix.RTNH_F_ONLINK != 0}
+	r := &Route{OnLink: native.Uint32(b[8:])&unix.RTNH_F_ONLINK != 0}
 	to := netip.IPv4Unspecified()
 	if b[0] == unix.AF_INET6 {
 		to = netip.IPv6Unspecified()
@@ -215,7 +215,10 @@ func parseRoute(b []byte) (Route, bool) {
 		}
 	})
 	r.Destination = netip.PrefixFrom(to, int(b[1]))
-	return r, r.Destination.IsValid()
+	if !r.Destination.IsValid() {
+		return nil
+	}
+	return r
 }
 
 // Routes lists the unicast routes of the main table, IPv4 and IPv6, over one link.
@@ -225,9 +228,9 @@ func (c *Conn) Routes(index int) ([]Route, error) {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	var out []Route
-	for _, r := range parseAll(list, parseRoute) {
-		if r.Index == index {
-			out = append(out, r)
+	for _, b := range list {
+		if r := parseRoute(b); r != nil && r.Index == index {
+			out = append(out, *r)
 		}
 	}
 	return out, nil
