@@ -253,8 +253,11 @@ func (s *Leases) Await(ctx context.Context) error {
 	return nil
 }
 
-// Hold ends every exchange and returns when nothing is on its way any more. It may be called again.
+// Hold ends every exchange and returns when nothing is on its way any more. It may be called again; nil leases hold nothing.
 func (s *Leases) Hold() {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.held && s.stop != nil {
@@ -266,6 +269,9 @@ func (s *Leases) Hold() {
 
 // Release undoes Hold.
 func (s *Leases) Release() {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held {
@@ -278,6 +284,9 @@ func (s *Leases) Release() {
 // Moved says, between Hold and Release, that this machine is a copy. On an interface that has been given another MAC what was lent is
 // taken off at once, because it is its twin's, and asked for as by a machine that has nothing.
 func (s *Leases) Moved() {
+	if s == nil {
+		return
+	}
 	for _, k := range s.keepers {
 		before := string(k.link.MAC)
 		if err := k.look(); err == nil && string(k.link.MAC) == before {
