@@ -205,6 +205,7 @@ func dnsmasq(t *testing.T, options ...string) *server {
 	cmd := exec.Command(path, append([]string{"--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--interface=dn0", "--bind-interfaces",
 		"--no-resolv", "--no-hosts", "--no-ping", "--log-dhcp", "--log-facility=-", "--pid-file=", "--dhcp-authoritative", "--dhcp-leasefile=" + filepath.Join(dir, "leases")}, options...)...)
 	cmd.Stdout, cmd.Stderr = file, file
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL} // also of a test that is ended by its time-out
 	must(t, cmd.Start())
 	log.end = func() { _, _ = cmd.Process.Kill(), cmd.Wait() }
 	t.Cleanup(func() {
