@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -62,8 +63,12 @@ type web struct {
 }
 
 func (l *lab) web(ctx context.Context) (*web, error) {
-	w := &web{l: l, image: filepath.Join(l.dir, "image"), snapshot: filepath.Join(l.dir, "snapshot"),
-		plainInitrd: filepath.Join(l.dir, "plain.cpio"), plainMemory: filepath.Join(l.dir, "plain-memory")}
+	dir, err := os.MkdirTemp(l.dir, "web-")
+	if err != nil {
+		return nil, err
+	}
+	w := &web{l: l, image: filepath.Join(dir, "image"), snapshot: filepath.Join(dir, "snapshot"),
+		plainInitrd: filepath.Join(dir, "plain.cpio"), plainMemory: filepath.Join(dir, "plain-memory")}
 	for name, pkg := range map[string]string{"webserver": "./examples/webserver", "plaininit": "./examples/plaininit"} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(l.dir, name), pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -75,20 +80,26 @@ func (l *lab) web(ctx context.Context) (*web, error) {
 	if err := l.build(w.plainInitrd, image.Spec{Init: filepath.Join(l.dir, "plaininit"), Files: []image.File{server}}); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(w.image, 0o755); err != nil {
+	if err := os.MkdirAll(w.image, 0o755); err != nil {
 		return nil, err
 	}
-	if err := l.build(filepath.Join(w.image, vmm.InitrdFile), image.Spec{Init: l.bin("init"), Config: []byte(webConfig), Files: []image.File{server}}); err != nil {
+	if err := l.rouseImage(w.image, webConfig); err != nil {
 		return nil, err
 	}
 	kernel, err := filepath.Abs(filepath.Join(l.kernel, "vmlinuz"))
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Symlink(kernel, filepath.Join(w.image, vmm.KernelFile)); err != nil {
+	if err := os.Symlink(kernel, filepath.Join(w.image, vmm.KernelFile)); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
 	return w, os.WriteFile(filepath.Join(w.image, vmm.CmdlineFile), []byte("quiet\n"), 0o644)
+}
+
+// rouseImage writes the initramfs of the server under rouse into an image folder.
+func (l *lab) rouseImage(folder, configuration string) error {
+	return l.build(filepath.Join(folder, vmm.InitrdFile), image.Spec{Init: l.bin("init"), Config: []byte(configuration),
+		Files: []image.File{{Path: "/usr/bin/webserver", Source: filepath.Join(l.dir, "webserver"), Mode: 0o755}}})
 }
 
 // build writes an initramfs with the kernel's modules.

@@ -32,6 +32,8 @@ func suites() []suite {
 		{"sockets", "sockets", goBench("./quiesce/sockdiag", "Busy|Destroy|Wait", 3)},
 		{"fanout", "generation fan-out", goBench("./genid/sysgenid", "Fanout", 3)},
 		{"e2e", "boot and resume to the first answer", endToEnd},
+		{"memory", "snapshot size and page faults", memory},
+		{"clones", "many clones", cloneGrowth},
 		{"idle", "idle cost", idle},
 		{"bus", "fan-out beside D-Bus", overBus},
 		{"freezer", "freezer", goBench("./service", "Freeze|Thaw", 3)},

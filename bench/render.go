@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,7 +89,37 @@ func (v view) table(rows []Row) string {
 		}
 		fmt.Fprintf(&b, " %s | %s to %s | %s |\n", short(row.median()*v.scale), short(least*v.scale), short(most*v.scale), ratio)
 	}
+	if sizes {
+		b.WriteString(growth(v.lines(rows)))
+	}
 	return b.String()
+}
+
+// growth says how each case grows with n: the exponent of the straight line through the logarithms. What is
+// worse than linear has one above 1.
+func growth(list []series) string {
+	s := "\nGrowth: "
+	for i, l := range list {
+		if i > 0 {
+			s += ", "
+		}
+		if len(l.n) < 2 {
+			s += l.label + " has one size"
+			continue
+		}
+		s += fmt.Sprintf("%s as n^%.2f", l.label, slope(l))
+	}
+	return s + ".\n"
+}
+
+func slope(l series) float64 {
+	var sx, sy, sxx, sxy float64
+	for i := range l.n {
+		x, y := math.Log(float64(max(1, l.n[i]))), math.Log(max(1e-12, l.value[i]))
+		sx, sy, sxx, sxy = sx+x, sy+y, sxx+x*x, sxy+x*y
+	}
+	n := float64(len(l.n))
+	return (n*sxy - sx*sy) / (n*sxx - sx*sx)
 }
 
 func (v view) plot(rows []Row) string {
@@ -100,7 +131,10 @@ func (v view) plot(rows []Row) string {
 		}
 		return bars(v.title, v.unit, list)
 	}
-	var list []series
+	return lines(v.title, v.unit, v.lines(rows))
+}
+
+func (v view) lines(rows []Row) (list []series) {
 	for _, row := range rows {
 		i := slices.IndexFunc(list, func(s series) bool { return s.label == row.Case })
 		if i < 0 {
@@ -109,7 +143,7 @@ func (v view) plot(rows []Row) string {
 		list[i].n = append(list[i].n, row.N)
 		list[i].value = append(list[i].value, row.median()*v.scale)
 	}
-	return lines(v.title, v.unit, list)
+	return list
 }
 
 func slug(title string) string {
