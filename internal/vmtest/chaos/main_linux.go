@@ -339,13 +339,10 @@ func eat(int) error {
 	signal.Notify(c, unix.SIGUSR1, unix.SIGUSR2)
 	for s := range c {
 		if s == unix.SIGUSR1 {
-			var all [][]byte
-			for {
-				b := make([]byte, 1<<20)
-				for i := 0; i < len(b); i += 4096 {
-					b[i] = 1
-				}
-				all = append(all, b)
+			b, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+			must(err)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
 			}
 		}
 		bomb()
