@@ -20,7 +20,7 @@ type cli struct {
 	JSON    bool             `help:"Print one JSON object a line on standard output, and nothing else there."`
 	Version kong.VersionFlag `help:"Print the version."`
 
-	Build  buildMachineCommand `cmd:"" help:"Make a bootable image from a program and a configuration. Needs no root."`
+	Build  buildMachineCommand `cmd:"" help:"Make a bootable image from a program, a folder or a container image. Needs no root."`
 	Bake   bakeCommand         `cmd:"" help:"Boot an image, wait for its services, quiesce it, and write a snapshot."`
 	Clone  cloneCommand        `cmd:"" help:"Start clones of a snapshot, each with a generation of its own, and wait until each is safe."`
 	Export exportCommand       `cmd:"" help:"Write a snapshot as one file."`
