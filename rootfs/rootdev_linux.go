@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,30 +14,29 @@ import (
 
 // FindDevice waits for the device that text names (see ParseDevice), and returns its path and what it holds. With wait 0 it looks
 // once. The error lists the devices there are, with their labels.
-func FindDevice(text string, wait time.Duration) (string, Filesystem, error) {
+func FindDevice(text string, wait time.Duration) (path string, fs Filesystem, err error) {
 	spec, err := ParseDevice(text)
 	if err != nil {
-		return "", Filesystem{}, err
+		return "", fs, err
 	}
 	// Events are subscribed to before the first look, so that none is missed between the two.
 	events, err := openUevents()
-	if err != nil {
-		return "", Filesystem{}, fmt.Errorf("device %s: %w", spec, err)
+	if err == nil {
+		defer unix.Close(events)
 	}
-	defer unix.Close(events)
-	for deadline := time.Now().Add(wait); ; {
-		path, fs, seen := look(spec)
-		if path != "" {
+	for deadline := time.Now().Add(wait); err == nil; {
+		var seen string
+		if path, seen = look(&spec, &fs); path != "" {
 			return path, fs, nil
 		}
 		left := time.Until(deadline)
-		if left <= 0 {
-			return "", Filesystem{}, fmt.Errorf("device %s: not there within %v; there are: %s; is its driver's module loaded (virtio_blk, virtio_scsi, nvme)?", spec, wait, strings.Join(seen, ", "))
-		}
-		if err := awaitUevent(events, left); err != nil {
-			return "", Filesystem{}, fmt.Errorf("device %s: %w", spec, err)
+		if left > 0 {
+			err = awaitUevent(events, left)
+		} else {
+			err = errors.New("not there within " + wait.String() + "; there are: " + seen + "; is its driver's module loaded (virtio_blk, virtio_scsi, nvme)?")
 		}
 	}
+	return "", fs, fmt.Errorf("device %s: %w", text, err)
 }
 
 // openUevents listens to the kernel's own announcements of devices (multicast group 1).
@@ -66,41 +66,39 @@ func awaitUevent(fd int, left time.Duration) error {
 }
 
 // look goes through the block devices of sysfs; seen are those with a size, for the error.
-func look(spec DeviceSpec) (path string, fs Filesystem, seen []string) {
+func look(spec *DeviceSpec, fs *Filesystem) (path, seen string) {
 	list, _ := filepath.Glob("/sys/class/block/*")
 	for _, sys := range list {
-		if size, _ := os.ReadFile(filepath.Join(sys, "size")); strings.TrimSpace(string(size)) == "0" {
+		if size, _ := os.ReadFile(sys + "/size"); strings.TrimSpace(string(size)) == "0" {
 			continue // a loop or ram device without backing
 		}
-		dev := filepath.Join("/dev", strings.ReplaceAll(filepath.Base(sys), "!", "/")) // sysfs cannot have the slash of cciss/c0d0
-		fs, err := probeFile(dev)
-		if err != nil {
-			seen = append(seen, fmt.Sprintf("%s (%v)", dev, err))
-			continue
+		dev := "/dev/" + strings.ReplaceAll(filepath.Base(sys), "!", "/") // sysfs cannot have the slash of cciss/c0d0
+		uevent, _ := os.ReadFile(sys + "/uevent")
+		if lookAt(dev, fs, &seen) && (dev == spec.Value && spec.Tag == "" || spec.matches(*fs, string(uevent))) {
+			return dev, seen
 		}
-		uevent, _ := os.ReadFile(filepath.Join(sys, "uevent"))
-		if dev == spec.Value && spec.Tag == "" || spec.matches(fs, string(uevent)) {
-			return dev, fs, seen
-		}
-		seen = append(seen, fmt.Sprintf("%s (%s label %q uuid %q)", dev, fs.Type, fs.Label, fs.UUID))
 	}
-	if spec.Tag == "" {
-		return lookPath(spec.Value, seen)
+	// Links in /dev that lead to a device, such as those of udev.
+	if st, err := os.Stat(spec.Value); spec.Tag == "" && err == nil && st.Mode()&os.ModeDevice != 0 && lookAt(spec.Value, fs, &seen) {
+		return spec.Value, seen
 	}
-	return "", Filesystem{}, seen
+	return "", seen
 }
 
-// lookPath serves links in /dev that lead to a device, such as those of udev.
-func lookPath(name string, seen []string) (string, Filesystem, []string) {
-	st, err := os.Stat(name)
-	if err != nil || st.Mode()&os.ModeDevice == 0 {
-		return "", Filesystem{}, seen
+// lookAt says in seen what it found, and whether it could read the device.
+func lookAt(dev string, fs *Filesystem, seen *string) bool {
+	var err error
+	what := ""
+	if *fs, err = probeFile(dev); err != nil {
+		what = err.Error()
+	} else {
+		what = fs.Type + " label " + strconv.Quote(fs.Label) + " uuid " + strconv.Quote(fs.UUID)
 	}
-	fs, err := probeFile(name)
-	if err != nil {
-		return "", Filesystem{}, append(seen, fmt.Sprintf("%s (%v)", name, err))
+	if *seen != "" {
+		*seen += ", "
 	}
-	return name, fs, seen
+	*seen += dev + " (" + what + ")"
+	return err == nil
 }
 
 func probeFile(name string) (Filesystem, error) {
