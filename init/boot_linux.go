@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -47,6 +48,7 @@ type guest struct {
 	gate       *firewall.Gate // nil where the kernel has no mechanism
 	gateErr    error
 	leases     *rootfs.Leases
+	exitCode   int // of a container, which ends with its main service's
 	queues     *sockdiag.Inspector
 	reaper     *service.Reaper
 	services   *service.Manager
@@ -58,8 +60,10 @@ type guest struct {
 // bootGuest is the life of PID 1. It returns only if the machine cannot be ended.
 func bootGuest() {
 	// Without a console the reason of a failure would be lost; with a closed one, Go would not have
-	// come this far.
-	_ = rootfs.OpenConsole()
+	// come this far. In a container what there is is the runtime's, and /dev/console may be the machine's.
+	if rootfs.Container() == "" {
+		_ = rootfs.OpenConsole()
+	}
 	g := &guest{log: newLogger(os.Stdout), end: make(chan string, 1)}
 	guard.OnPanic = g.panicked
 	defer func() {
@@ -74,7 +78,7 @@ func bootGuest() {
 		for _, line := range strings.Split(err.Error(), "\n") {
 			g.log.warn("reason: %s", line)
 		}
-		mode = "poweroff"
+		mode, g.exitCode = "poweroff", 1
 	}
 	g.powerOff(mode)
 }
@@ -86,6 +90,9 @@ func (g *guest) powerOff(mode string) {
 		mode = "poweroff"
 	}
 	g.log.printf("%s", mode)
+	if rootfs.Container() != "" {
+		os.Exit(g.exitCode)
+	}
 	if err := rootfs.PowerOff(mode); err != nil {
 		g.log.printf("%s: %v", mode, err)
 	}
@@ -97,27 +104,8 @@ func (g *guest) run(ctx context.Context) (mode string, err error) {
 	g.log.printf("rouse %s", version)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	// Fatal: without /proc and /sys nothing below works.
-	if err := rootfs.MountEarly(); err != nil {
+	if err := g.prepare(); err != nil {
 		return "", err
-	}
-	// Fatal: a guest on another root than the one that it was given would serve other data.
-	carried, err := g.enterRoot()
-	if err != nil {
-		return "", err
-	}
-	// Best effort, as with those of the configuration: a kernel may have them built in, or not need
-	// them. What then lacks says so itself. Before the configuration: it may come from a disk or from fw_cfg.
-	g.loadModules(config.BootModules())
-	if err := g.configure(carried); err != nil {
-		return "", err
-	}
-	g.loadModules(g.cfg.Modules)
-	if g.cfg.Coldplug {
-		g.plug()
-	}
-	if err := rootfs.MountLate(); err != nil {
-		g.problem("%v", err)
 	}
 	if _, err := rootfs.EnableControllers(cgroupRoot); err != nil {
 		g.problem("%v", err)
@@ -132,6 +120,37 @@ func (g *guest) run(ctx context.Context) (mode string, err error) {
 		return "", err
 	}
 	return g.serve(ctx)
+}
+
+// prepare is what comes before and with the configuration: the machine's mounts, root and drivers, or a container's.
+func (g *guest) prepare() error {
+	if known := rootfs.Container(); known != "" {
+		g.ownNothing(known)
+		return g.configure(nil)
+	}
+	// Fatal: without /proc and /sys nothing below works.
+	if err := rootfs.MountEarly(); err != nil {
+		return err
+	}
+	// Fatal: a guest on another root than the one that it was given would serve other data.
+	carried, err := g.enterRoot()
+	if err != nil {
+		return err
+	}
+	// Best effort, as with those of the configuration: a kernel may have them built in, or not need
+	// them. What then lacks says so itself. Before the configuration: it may come from a disk or from fw_cfg.
+	g.loadModules(config.BootModules())
+	if err := g.configure(carried); err != nil {
+		return err
+	}
+	g.loadModules(g.cfg.Modules)
+	if g.cfg.Coldplug {
+		g.plug()
+	}
+	if err := rootfs.MountLate(); err != nil {
+		g.problem("%v", err)
+	}
+	return nil
 }
 
 func (g *guest) loadModules(names []string) {
@@ -213,6 +232,7 @@ func (g *guest) equip() error {
 // mainEnded ends the machine with a service, as a container ends with its main program.
 func (g *guest) mainEnded(name, action string, code int) {
 	g.log.warn("service %s has ended with status %d: %s", name, code, action)
+	g.exitCode = code
 	g.exit(action)
 }
 
@@ -228,8 +248,16 @@ func (g *guest) exit(mode string) {
 // of the boot, so it is done beside the start of services: until they are all ready nobody may quiesce, and a
 // copy made in this instant is noticed and adjusted right after it.
 func (g *guest) guard() (err error) {
-	g.loadModules(config.GuardModules())
-	if g.gate, g.gateErr = firewall.New(g.gateOptions()); g.gateErr != nil {
+	container := rootfs.Container() != ""
+	if !container {
+		g.loadModules(config.GuardModules())
+	}
+	if container && !rootfs.OwnNetwork() {
+		g.gateErr = errors.New("the network is the machine's, not the container's")
+	} else {
+		g.gate, g.gateErr = firewall.New(g.gateOptions())
+	}
+	if g.gateErr != nil {
 		g.problem("gate: %v; no quiesce is possible, and a clone cannot be kept from speaking", g.gateErr)
 	}
 	// A service that keeps dialling has a SYN on its way whenever one looks, which hold lets nobody answer;
@@ -299,6 +327,9 @@ func (g *guest) gateOptions() firewall.Options {
 	o := firewall.Options{Log: g.log.printf}
 	if g.cfg.Gate.Mechanism != "auto" {
 		o.Mechanism = g.cfg.Gate.Mechanism
+	}
+	if rootfs.IsFirecracker() && rootfs.Container() == "" { // a copy asks who it is before its gate opens; the VMM itself answers
+		o.Allow = append(o.Allow, firewall.Allow{Prefix: netip.PrefixFrom(rootfs.MMDSAddress, 32), Protocol: "tcp"})
 	}
 	for _, a := range g.cfg.Gate.Allow {
 		o.Allow = append(o.Allow, firewall.Allow{Interface: a.Interface, Prefix: a.Prefix, Protocol: a.Protocol, Port: a.Port})

@@ -26,7 +26,7 @@ func (g *guest) enterRoot() (carried []byte, err error) {
 	if rootfs.IsInitramfs() {
 		for _, err := range split(rootfs.LoadModules("", config.GuestModules())) {
 			if !errors.Is(err, fs.ErrNotExist) {
-				g.problems.add("module: %v", err)
+				g.problem("module: %v", err)
 			}
 		}
 		carried, _ = os.ReadFile(config.Path)
@@ -43,7 +43,7 @@ func (g *guest) enterRoot() (carried []byte, err error) {
 // is needed.
 func (g *guest) plug() {
 	if err := rootfs.Coldplug(""); err != nil {
-		g.problems.add("drivers: %v", err)
+		g.problem("drivers: %v", err)
 	}
 }
 
@@ -52,7 +52,15 @@ func (g *guest) plug() {
 func (g *guest) extraMounts(rows []rootfs.Mount) error {
 	skipped, err := rootfs.MountExtra(rows)
 	for _, s := range skipped {
-		g.problems.add("%v", s)
+		g.problem("%v", s)
 	}
 	return err
+}
+
+// ownNothing is the start of a container: it says what is left out there, and why.
+func (g *guest) ownNothing(known string) {
+	g.log.printf("container: %s", known)
+	for _, s := range rootfs.LeftToMachine() {
+		g.log.printf("container: left out: %s", s)
+	}
 }

@@ -56,6 +56,7 @@ func (p kernelPart) Identify(_ context.Context, r quiesce.Resume) (any, error) {
 	if err != nil {
 		return detail, err
 	}
+	defer p.g.leases.Moved() // with the new MAC, while nobody may ask yet
 	if len(from) == 0 {
 		detail["identity"] = "kept: the host handed over none"
 		return detail, nil

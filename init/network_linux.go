@@ -16,15 +16,18 @@ const leaseTimeout = 10 * time.Second
 // network brings up what the configuration and the kernel's ip= ask for. A guest whose address is wrong
 // must not come up half: nobody would notice but its clients. One that is lent none yet is told of.
 func (g *guest) network(ctx context.Context) error {
-	interfaces, resolver := plannedInterfaces(g.cfg), rootfs.Resolver{Servers: g.cfg.Resolver.Servers, Search: g.cfg.Resolver.Search}
+	if rootfs.Container() != "" {
+		return nil // the runtime's
+	}
+	interfaces, resolver := plannedInterfaces(&g.cfg), rootfs.Resolver{Servers: g.cfg.Resolver.Servers, Search: g.cfg.Resolver.Search}
 	hostname := g.cfg.Hostname
 	for _, value := range rootfs.Cmdline()["ip"] {
 		ip, err := rootfs.ParseIP(value)
 		if err != nil {
 			return fmt.Errorf("kernel command line: %w", err)
 		}
-		if i, wanted := planned(ip); wanted && len(g.cfg.Interfaces) == 0 {
-			interfaces = append(interfaces, i)
+		if planned(&ip) && len(g.cfg.Interfaces) == 0 {
+			interfaces = append(interfaces, ip.Interface)
 		}
 		resolver.Servers = append(resolver.Servers, ip.DNS...)
 		if hostname == "" {
@@ -47,30 +50,29 @@ func (g *guest) network(ctx context.Context) error {
 	return g.lease(ctx, interfaces, resolver)
 }
 
-// planned is what the kernel's ip= asks for.
-func planned(ip rootfs.IPConfig) (i rootfs.Interface, wanted bool) {
-	i = ip.Interface
+// planned sets what the kernel's ip= asks for, and tells whether that is anything.
+func planned(ip *rootfs.IPConfig) bool {
 	switch ip.Method {
 	case "on", "any", "dhcp":
-		i.DHCP4 = true
+		ip.Interface.DHCP4 = true
 	case "both":
-		i.DHCP4, i.Auto6 = true, true
+		ip.Interface.DHCP4, ip.Interface.Auto6 = true, true
 	case "dhcp6", "auto6":
-		i.Auto6 = true
+		ip.Interface.Auto6 = true
 	}
-	return i, ip.Static || i.DHCP4 || i.Auto6
+	return ip.Static || ip.Interface.DHCP4 || ip.Interface.Auto6
 }
 
-func plannedInterfaces(cfg config.Config) []rootfs.Interface {
-	var list []rootfs.Interface
-	for _, i := range cfg.Interfaces {
-		planned := rootfs.Interface{Name: i.Name, MAC: i.MAC, Addresses: i.Addresses,
-			Gateway4: i.Gateway4, Gateway6: i.Gateway6, MTU: i.MTU,
-			DHCP4: i.DHCP == "ipv4" || i.DHCP == "both", Auto6: i.DHCP == "ipv6" || i.DHCP == "both"}
+func plannedInterfaces(cfg *config.Config) []rootfs.Interface {
+	list := make([]rootfs.Interface, len(cfg.Interfaces))
+	for n := range list {
+		i, to := &cfg.Interfaces[n], &list[n]
+		to.Name, to.MAC, to.MTU = i.Name, i.MAC, i.MTU
+		to.Addresses, to.Gateway4, to.Gateway6 = i.Addresses, i.Gateway4, i.Gateway6
+		to.DHCP4, to.Auto6 = i.DHCP == "ipv4" || i.DHCP == "both", i.DHCP == "ipv6" || i.DHCP == "both"
 		for _, r := range i.Routes {
-			planned.Routes = append(planned.Routes, rootfs.Route{Destination: r.To, Gateway: r.Via})
+			to.Routes = append(to.Routes, rootfs.Route{Destination: r.To, Gateway: r.Via})
 		}
-		list = append(list, planned)
 	}
 	return list
 }

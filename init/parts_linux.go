@@ -95,6 +95,7 @@ func (p gatePart) Set(to quiesce.GateState) error {
 	}
 	if to != quiesce.GateOpen {
 		p.g.services.HoldRestarts()
+		p.g.leases.Hold()
 	}
 	state, err := firewall.ParseState(string(to))
 	if err != nil {
@@ -108,6 +109,7 @@ func (p gatePart) Set(to quiesce.GateState) error {
 	}
 	if err == nil && to == quiesce.GateOpen {
 		p.g.services.ReleaseRestarts()
+		p.g.leases.Release()
 	}
 	return err
 }

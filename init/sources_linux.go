@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/config"
+	"rouse/internal/json"
 	"rouse/rootfs"
 )
 
@@ -35,7 +36,10 @@ func (g *guest) configSources(carried []byte) ([]config.Source, error) {
 	if carried != nil && (len(list) == 0 || list[0].Name != config.Path) {
 		list = append([]config.Source{{Name: "initramfs:" + config.Path, Text: carried}}, list...)
 	}
-	for _, add := range []func() ([]config.Source, error){diskSources, firmwareSources, credentialSources} {
+	if rootfs.Container() != "" {
+		return list, missing(list) // all else speaks of the machine
+	}
+	for _, add := range []func() ([]config.Source, error){diskSources, firmwareSources, credentialSources, metadataSources} {
 		more, err := add()
 		if err != nil {
 			return nil, fmt.Errorf("configuration: %w", err)
@@ -43,10 +47,32 @@ func (g *guest) configSources(carried []byte) ([]config.Source, error) {
 		list = append(list, more...)
 	}
 	list = append(list, overrides(rootfs.Cmdline())...)
-	if len(list) == 0 {
-		return nil, fmt.Errorf("configuration: there is no %s; put one into the image (rouse build --config)", config.Path)
+	return list, missing(list)
+}
+
+func missing(list []config.Source) error {
+	if len(list) > 0 {
+		return nil
 	}
-	return list, nil
+	return fmt.Errorf("configuration: there is no %s; put one into the image (rouse build --config)", config.Path)
+}
+
+// metadataSources is what Firecracker's metadata service has at rouse/config: TOML in a string. Nobody is asked on other
+// VMMs, where the address may be a cloud's.
+func metadataSources() ([]config.Source, error) {
+	if !rootfs.IsFirecracker() {
+		return nil, nil
+	}
+	const at = "/rouse/config"
+	text, err := rootfs.MMDS(&rootfs.Interface{}, at)
+	if errors.Is(err, fs.ErrNotExist) || err != nil && unreachable(err) {
+		return nil, nil
+	}
+	var content string
+	if err == nil {
+		err = json.Unmarshal(text, &content)
+	}
+	return []config.Source{{Name: "MMDS " + at, Text: []byte(content)}}, err
 }
 
 // configFiles are rouse.toml and rouse.d/*.toml below a root's /etc, or in the root of a disk.
