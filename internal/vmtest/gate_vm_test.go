@@ -392,7 +392,7 @@ func TestFirewallInGuest(t *testing.T) {
 
 [[service]]
 name = "tests"
-exec = ["/tests", "-test.v", "-test.timeout=580s"]
+exec = ["/tests", "-test.v", "-test.timeout=500s"]
 env = ["CI=1", "GATE_MACHINE=1", "GATE_WANT=nftables+tc", "PATH=/bin"]
 oneshot = true
 ready-timeout = "10m"
