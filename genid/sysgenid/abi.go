@@ -8,9 +8,14 @@ import (
 const Path = "/dev/sysgenid"
 
 // PageSize is the length of the mapped page and the size that the served file
-// reports, in bytes. The counter is the native-endian u32 at its start; the
-// rest is zero.
+// reports, in bytes. The counter is the native-endian u32 at its start, then
+// comes a u32 of bits that tell what more the page does, and the rest is zero.
 const PageSize = 4096
+
+// pageWakes is the bit, in the page's second word, that says: whoever waits for
+// the counter with FUTEX_WAIT is woken after it changed. A kernel driver's page
+// has zero there.
+const pageWakes = 1
 
 // The ioctl numbers of the sysgenid driver, as proposed to Linux and shipped
 // in Amazon Linux: _IO(0xE4, n), whose direction and size bits are zero, so

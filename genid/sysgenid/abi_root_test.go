@@ -31,7 +31,7 @@ func readGen(fd int) (uint32, error) {
 
 func rawIoctl(fd int, cmd, arg uintptr) error { return ioctlOnce(uintptr(fd), cmd, arg) }
 
-func load(mem []byte) uint32 { return loadPage(mem) }
+func load(mem []byte) uint32 { return loadWord(mem) }
 
 func pollNow(fd, ms int) int16 {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | pollRdNorm | unix.POLLOUT}}
@@ -329,9 +329,12 @@ func TestMap(t *testing.T) {
 		if gen := d.bump(50); load(mem) != gen {
 			t.Errorf("mapped counter %d, want %d", load(mem), gen)
 		}
-		for i, b := range mem[4:] {
+		if loadWord(mem[4:]) != pageWakes {
+			t.Errorf("the page's second word is %#x", loadWord(mem[4:]))
+		}
+		for i, b := range mem[8:] {
 			if b != 0 {
-				t.Fatalf("byte %d of the page is %#x", i+4, b)
+				t.Fatalf("byte %d of the page is %#x", i+8, b)
 			}
 		}
 		fd := open(t, d.path, unix.O_RDONLY)

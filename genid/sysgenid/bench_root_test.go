@@ -136,7 +136,7 @@ func median(list []float64) float64 {
 func BenchmarkFanout(b *testing.B) {
 	program := compile(b, "fanout", fanoutC)
 	raiseFileLimit(b, 11000)
-	for _, how := range []string{"read", "poll"} {
+	for _, how := range []string{"read", "poll", "page"} {
 		for _, n := range []int{1, 100, 1000, 10000} {
 			b.Run(fmt.Sprintf("%s/%d", how, n), func(b *testing.B) {
 				benchModes(b, func(b *testing.B, d *device) { benchFanout(b, d, program, how, n) })

@@ -31,34 +31,35 @@ type Client struct {
 	path  string
 	word  atomic.Pointer[uint32] // the counter, in the mapped page
 	kind  kind
-	maps  *mappings
 	ended *os.File // an eventfd that becomes readable at Close
+	done  chan struct{}
 
 	mu      sync.Mutex // guards what follows; system calls that block are made without it
 	device  *os.File   // opened for reading and writing; nil unless kindDevice
+	pages   []*mapping // all there were: Generation may be reading one; the last is in use
+	sleeper *sleeper   // of the last page; nil until the first Wait
 	acked   uint32
 	tracked bool
 	closed  bool
 }
 
-// mappings are the pages mapped by a client. They stay until the client is
-// unreachable: Generation must be safe at any time, also beside Close.
-type mappings struct {
-	mu    sync.Mutex
-	pages [][]byte
+// mapping is a mapped page. A client's stays until it is unreachable, for
+// Generation must be safe at any time, also beside Close.
+type mapping struct {
+	page []byte
+	kind kind
+	id   pageID
 }
 
-func (m *mappings) add(page []byte) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.pages = append(m.pages, page)
-}
+// pageID names the file that was mapped.
+type pageID struct{ dev, ino uint64 }
 
-func (m *mappings) unmap() {
-	for _, p := range m.pages {
-		_ = unix.Munmap(p)
-	}
-}
+func (m *mapping) generation() uint32 { return loadWord(m.page) }
+
+// wakes says whether FUTEX_WAIT on the page is woken.
+func (m *mapping) wakes() bool { return loadWord(m.page[4:])&pageWakes != 0 }
+
+func unmap(page []byte) { _ = unix.Munmap(page) }
 
 // Open opens the device at path (usually Path).
 //
@@ -68,7 +69,7 @@ func (m *mappings) unmap() {
 // is there and cannot be opened is an error, for then generations would go
 // unnoticed.
 func Open(path string) (*Client, error) {
-	c := &Client{path: path, maps: new(mappings)}
+	c := &Client{path: path, done: make(chan struct{})}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: eventfd: %w", path, err)
@@ -78,7 +79,6 @@ func Open(path string) (*Client, error) {
 		c.ended.Close()
 		return nil, err
 	}
-	runtime.AddCleanup(c, (*mappings).unmap, c.maps)
 	return c, nil
 }
 
@@ -86,7 +86,7 @@ func Open(path string) (*Client, error) {
 // that order the remembered generation is never newer than what the server
 // takes as acknowledged, so that a bump in between is noticed.
 func (c *Client) attach() error {
-	page, kind, err := mapCounter(c.path)
+	m, err := mapCounter(c.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		c.word.Store(new(uint32))
 		return nil
@@ -94,41 +94,47 @@ func (c *Client) attach() error {
 	if err != nil {
 		return err
 	}
-	c.maps.add(page)
-	gen := loadPage(page)
-	var device *os.File
-	if kind == kindDevice {
-		if device, err = openDevice(c.path); err != nil {
+	runtime.AddCleanup(m, unmap, m.page)
+	gen := m.generation()
+	if m.kind == kindDevice {
+		if c.device, err = openDevice(c.path); err != nil {
 			return err
 		}
 	}
-	c.word.Store((*uint32)(unsafe.Pointer(&page[0])))
-	c.kind, c.device, c.acked = kind, device, gen
+	c.kind, c.acked = m.kind, gen
+	c.use(m)
 	return nil
+}
+
+// use makes m the page in use.
+func (c *Client) use(m *mapping) {
+	c.pages = append(c.pages, m)
+	c.word.Store((*uint32)(unsafe.Pointer(&m.page[0])))
 }
 
 // mapCounter maps the page as every client does: opened for reading, mapped,
 // closed. A descriptor opened for writing could not be mapped.
-func mapCounter(path string) ([]byte, kind, error) {
+func mapCounter(path string) (*mapping, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, 0, wrap("open "+path, err)
+		return nil, wrap("open "+path, err)
 	}
 	defer unix.Close(fd)
-	kind, err := kindOf(fd)
+	var st unix.Stat_t
+	kind, err := kindOf(fd, &st)
 	if err != nil {
-		return nil, 0, wrap("open "+path, err)
+		return nil, wrap("open "+path, err)
 	}
 	page, err := unix.Mmap(fd, 0, PageSize, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return nil, 0, wrap("map "+path, err)
+		return nil, wrap("map "+path, err)
 	}
-	return page, kind, nil
+	return &mapping{page, kind, pageID{st.Dev, st.Ino}}, nil
 }
 
-func kindOf(fd int) (kind, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+// kindOf fills st too.
+func kindOf(fd int, st *unix.Stat_t) (kind, error) {
+	if err := unix.Fstat(fd, st); err != nil {
 		return 0, err
 	}
 	var fs unix.Statfs_t
@@ -209,7 +215,7 @@ func ioctlOnce(fd, cmd, arg uintptr) error {
 	return nil
 }
 
-func loadPage(page []byte) uint32 {
+func loadWord(page []byte) uint32 {
 	return atomic.LoadUint32((*uint32)(unsafe.Pointer(&page[0])))
 }
 
@@ -305,20 +311,21 @@ func (c *Client) reattach(dead *os.File) error {
 	if c.device != dead {
 		return nil
 	}
-	page, kind, err := mapCounter(c.path)
-	if err == nil && kind != kindDevice {
-		err = unix.Munmap(page) // the server is between two connections
-		return errors.Join(unix.ENOTCONN, err)
+	m, err := mapCounter(c.path)
+	if err == nil && m.kind != kindDevice {
+		unmap(m.page) // the server is between two connections
+		err = unix.ENOTCONN
 	}
 	if err != nil {
 		return err
 	}
-	c.maps.add(page)
+	runtime.AddCleanup(m, unmap, m.page)
 	device, err := openDevice(c.path)
 	if err != nil {
 		return err
 	}
-	c.word.Store((*uint32)(unsafe.Pointer(&page[0])))
+	c.use(m)
+	c.leave()
 	dead.Close()
 	c.device = device
 	if c.tracked {
@@ -336,6 +343,8 @@ func (c *Client) Close() error {
 		return ErrClosed
 	}
 	c.closed = true
+	close(c.done)
+	c.leave()
 	one := binary.NativeEndian.AppendUint64(nil, 1)
 	_, err := c.ended.Write(one) // never drained: every waiter sees it
 	err = errors.Join(err, c.ended.Close())
@@ -343,4 +352,24 @@ func (c *Client) Close() error {
 		err = errors.Join(err, c.device.Close())
 	}
 	return err
+}
+
+// joinSleeper finds or starts the sleeper of a page.
+func joinSleeper(m *mapping, path string) *sleeper {
+	sleepers.mu.Lock()
+	defer sleepers.mu.Unlock()
+	s := sleepers.of[m.id]
+	if s == nil {
+		s = &sleeper{
+			page: m, path: path, end: new(atomic.Uint32), every: lookEvery, again: lookAgain,
+			woken: make(chan struct{}),
+		}
+		if sleepers.of == nil {
+			sleepers.of = map[pageID]*sleeper{}
+		}
+		sleepers.of[m.id] = s
+		go s.run(m.generation())
+	}
+	s.clients++
+	return s
 }

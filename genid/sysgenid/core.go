@@ -187,6 +187,14 @@ func (c *core) isCached(id uint64) bool {
 	return h == nil || h.cached
 }
 
+// isOpen says whether there is any description.
+func (c *core) isOpen() bool {
+	c.mu.Lock()
+	n := len(c.handles)
+	c.mu.Unlock()
+	return n > 0
+}
+
 // read answers a read(2), now or when the generation changes.
 func (c *core) read(unique, id uint64, thread, size uint32, nonblock bool) {
 	c.mu.Lock()

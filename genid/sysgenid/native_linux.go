@@ -23,8 +23,7 @@ func IsNative(path string) bool {
 type Native struct {
 	path string
 	file *os.File
-	page *mappings
-	word func() uint32
+	page *mapping
 
 	mu sync.Mutex // one bump, with its acknowledgement, at a time
 }
@@ -42,25 +41,24 @@ func OpenNative(path string) (*Native, error) {
 }
 
 func openNative(path string) (*Native, error) {
-	page, kind, err := mapCounter(path)
+	page, err := mapCounter(path)
 	if err != nil {
 		return nil, err
 	}
-	maps := &mappings{pages: [][]byte{page}}
-	if kind != kindDevice {
-		maps.unmap()
+	if page.kind != kindDevice {
+		unmap(page.page)
 		return nil, fmt.Errorf("open %s: %w", path, ErrNoAcknowledge)
 	}
 	file, err := openDevice(path)
 	if err != nil {
-		maps.unmap()
+		unmap(page.page)
 		return nil, err
 	}
-	return &Native{path: path, file: file, page: maps, word: func() uint32 { return loadPage(page) }}, nil
+	return &Native{path: path, file: file, page: page}, nil
 }
 
 // Generation returns the current generation.
-func (n *Native) Generation() uint32 { return n.word() }
+func (n *Native) Generation() uint32 { return n.page.generation() }
 
 // Path returns the device's path.
 func (n *Native) Path() string { return n.path }
@@ -128,6 +126,6 @@ func (n *Native) Outdated() []Watcher { return nil }
 // after it.
 func (n *Native) Close() error {
 	err := n.file.Close()
-	n.page.unmap()
+	unmap(n.page.page)
 	return err
 }

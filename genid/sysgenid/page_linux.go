@@ -22,6 +22,7 @@ func mapPage(f *os.File) (*page, error) {
 	if err != nil {
 		return nil, wrap("map "+f.Name(), err)
 	}
+	atomic.StoreUint32((*uint32)(unsafe.Pointer(&mem[4])), pageWakes)
 	return &page{f, mem}, nil
 }
 

@@ -3,29 +3,50 @@ package sysgenid
 import (
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-func TestMayTrigger(t *testing.T) {
+func TestSufficient(t *testing.T) {
 	for _, row := range []struct {
-		name, status string
-		want         bool
+		name string
+		caps uint64
+		want bool
 	}{
-		{"all", "Name:\tx\nCapEff:\t000001ffffffffff\n", true},
-		{"none", "CapEff:\t0000000000000000\n", false},
-		{"CAP_SYS_ADMIN", "CapEff:\t0000000000200000\n", true},
-		{"CAP_CHECKPOINT_RESTORE", "CapEff:\t0000010000000000\n", true},
-		{"all others", "CapEff:\t000000ffffdfffff\n", false},
-		{"permitted only", "CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n", false},
-		{"a name that lies", "Name:\tCapEff:\t000001ffffffffff\nCapEff:\t0000000000000000\n", false},
-		{"nothing", "", false},
-		{"rubbish", "CapEff:\tall\n", false},
+		{"all", 1<<41 - 1, true},
+		{"none", 0, false},
+		{"CAP_SYS_ADMIN", 1 << 21, true},
+		{"CAP_CHECKPOINT_RESTORE", 1 << 40, true},
+		{"all others", 1<<40 - 1 - 1<<21, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if got := mayTrigger([]byte(row.status)); got != row.want {
+			if got := sufficient(uint32(row.caps), uint32(row.caps>>32)); got != row.want {
 				t.Errorf("%v, want %v", got, row.want)
 			}
 		})
+	}
+}
+
+// TestMayTrigger compares what capget says of a thread with its status in procfs.
+func TestMayTrigger(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	status, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		t.Skipf("no procfs: %v", err)
+	}
+	caps, err := strconv.ParseUint(field(status, "CapEff"), 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := mayTrigger(uint32(unix.Gettid())), sufficient(uint32(caps), uint32(caps>>32)); got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if mayTrigger(1 << 30) {
+		t.Error("nobody may trigger")
 	}
 }
 
@@ -41,14 +62,14 @@ func TestPrivilegedNamespace(t *testing.T) {
 		if err := os.Symlink(p.ns, filepath.Join(dir, "ns/user")); err != nil {
 			t.Fatal(err)
 		}
-		status := []byte("Name:\tproc\nTgid:\t9\nCapEff:\t000001ffffffffff\n")
+		status := []byte("Name:\tproc\nTgid:\t9\n")
 		if err := os.WriteFile(filepath.Join(dir, "status"), status, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s := &Server{options: Options{Proc: proc}}
-	for pid, want := range map[uint32]bool{0: false, 10: true, 11: false, 12: false} {
-		if got := s.privileged(pid); got != want {
+	for pid, want := range map[uint32]bool{10: true, 11: false, 12: false} {
+		if got := s.inOurNamespace(pid); got != want {
 			t.Errorf("pid %d: %v, want %v", pid, got, want)
 		}
 	}

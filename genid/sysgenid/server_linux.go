@@ -351,7 +351,8 @@ func (s *Server) again() (*conn, <-chan error) {
 }
 
 // adopt makes c the connection that bumps store into, and reports whether the
-// server is still wanted. A bump since c began is stored into it now.
+// server is still wanted. A bump since c began is stored into it now. Who
+// sleeps on a page that outlived the connection before looks for this one.
 func (s *Server) adopt(c *conn) bool {
 	s.bumps.Lock()
 	defer s.bumps.Unlock()
@@ -360,6 +361,7 @@ func (s *Server) adopt(c *conn) bool {
 	closed := s.closed
 	s.mu.Unlock()
 	s.storePage(s.core.counter.Load())
+	s.wakeMapped()
 	return !closed
 }
 
@@ -378,7 +380,7 @@ func names(list []Watcher) string {
 }
 
 // Bump raises the generation to max(least, current+1), changes every mapped
-// page, wakes readers and pollers, and returns the new generation. After Close
+// page, wakes all who wait, and returns the new generation. After Close
 // it changes nothing.
 func (s *Server) Bump(least uint32) uint32 {
 	s.bumps.Lock()
@@ -400,6 +402,7 @@ func (s *Server) Bump(least uint32) uint32 {
 	if mode == ModeFile {
 		s.base.announce(gen)
 	}
+	s.wakeMapped()
 	s.options.OnChange()
 	return gen
 }
@@ -475,6 +478,7 @@ func (s *Server) Close() error {
 	<-s.done
 	s.bumps.Lock() // pages are not unmapped under a bump
 	defer s.bumps.Unlock()
+	s.wakeMapped()
 	s.setShelf(nil)
 	return errors.Join(err, s.closeMemory(), s.base.remove())
 }

@@ -29,6 +29,7 @@ type shelf struct {
 	*link
 	server *Server
 	page   *os.File // its file, opened for reading: what connections register
+	mem    []byte   // a mapping of it, for wakeWord
 	ended  chan struct{}
 }
 
@@ -51,6 +52,10 @@ func newShelf(s *Server) (*shelf, error) {
 		return nil, wrap("open the second FUSE file", err)
 	}
 	h.page = os.NewFile(uintptr(fd), "shelf:sysgenid")
+	if h.mem, err = unix.Mmap(fd, 0, PageSize, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+		h.close()
+		return nil, wrap("map the second FUSE file", err)
+	}
 	return h, nil
 }
 
@@ -103,6 +108,10 @@ func detached(fuse int) (root int, err error) {
 func (h *shelf) close() {
 	_ = h.file.Close()
 	<-h.ended
+	if h.mem != nil {
+		wakeWord(h.mem) // to look for the next one
+		unmap(h.mem)    // a bump that still wakes on it finds nobody
+	}
 	_ = h.page.Close()
 }
 

@@ -5,6 +5,7 @@ package sysgenid
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -124,18 +125,24 @@ func TestSignalsInPoll(t *testing.T) {
 // awaitPolling waits until a thread sleeps in poll: the server only knows that it was asked.
 func awaitPolling(t *testing.T, pid int) {
 	t.Helper()
+	awaitCall(t, pid, pollNumber, unix.SYS_PPOLL)
+}
+
+// awaitCall waits until a thread sleeps in one of the system calls.
+func awaitCall(t *testing.T, pid int, calls ...int) {
+	t.Helper()
 	for range 10000 {
 		files, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task/*/syscall"))
 		for _, f := range files {
 			text, _ := os.ReadFile(f)
 			number, _, _ := strings.Cut(string(text), " ")
-			if n, err := strconv.Atoi(number); err == nil && (n == pollNumber || n == unix.SYS_PPOLL) {
+			if n, err := strconv.Atoi(number); err == nil && slices.Contains(calls, n) {
 				return
 			}
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatal("no thread sleeps in poll")
+	t.Fatalf("no thread sleeps in system call %d", calls)
 }
 
 // signalThreads sends a signal to every thread: the blocked one is not known.

@@ -38,6 +38,10 @@ func (c *Client) Wait(ctx context.Context) (uint32, error) {
 // what it then is.
 func (c *Client) block(ctx context.Context, device *os.File, acked uint32) (uint32, error) {
 	var err error
+	if s := c.join(); s != nil {
+		err = c.sleep(ctx, s, device, acked)
+		return c.Generation(), err
+	}
 	switch c.kind {
 	case kindAbsent:
 		_, err = c.poll(ctx, nil)
@@ -64,14 +68,20 @@ func (c *Client) blockDevice(ctx context.Context, device *os.File) (uint32, erro
 	case err == nil:
 		return binary.NativeEndian.Uint32(b[:]), nil
 	case isDead(err):
-		err = c.reattach(device)
-		if err != nil && !errors.Is(err, ErrClosed) {
-			err = c.pause(ctx)
-		}
+		err = c.renew(ctx, device)
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR), errors.Is(err, ErrClosed):
 		err = nil // somebody acknowledged, or Wait will see what there is
 	}
 	return c.Generation(), err
+}
+
+// renew attaches to the server's next connection, or else waits a little.
+func (c *Client) renew(ctx context.Context, device *os.File) error {
+	err := c.reattach(device)
+	if err != nil && !errors.Is(err, ErrClosed) {
+		err = c.pause(ctx)
+	}
+	return err
 }
 
 // pause is how often a client looks for a server that is gone.

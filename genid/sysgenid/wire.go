@@ -321,7 +321,8 @@ func appendStore(b []byte, counter uint32) []byte {
 // appendPage appends the first n bytes of the page.
 func appendPage(b []byte, counter uint32, n int) []byte {
 	start := len(b)
-	b = append(b, make([]byte, max(n, 4))...)
+	b = append(b, make([]byte, max(n, 8))...)
 	binary.NativeEndian.PutUint32(b[start:], counter)
+	binary.NativeEndian.PutUint32(b[start+4:], pageWakes)
 	return b[:start+n]
 }

@@ -4,6 +4,7 @@
  *
  *   fanout read PATH N   each blocks in read, and acknowledges with write
  *   fanout poll PATH N   each blocks in poll, reads the mapped page, acknowledges
+ *   fanout page PATH N   each waits by futex on the mapped page, and acknowledges
  *   fanout floor - N     the same work without a device: an eventfd per watcher,
  *                        answers through a pipe; does rounds as told on stdin and
  *                        prints their nanoseconds, and those of CPU time
@@ -21,12 +22,14 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <signal.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "sysgenid.h"
 
 static const char *path;
-static int by_poll, confirmed;
+static int by_poll, by_page, confirmed;
 static int answers[2];
 static const volatile uint32_t *page;
 
@@ -40,10 +43,16 @@ static void *watch(void *arg)
 {
 	int fd = (int)(intptr_t)arg;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
-	uint32_t generation;
+	uint32_t generation, seen = *page;
 
 	for (;;) {
-		if (by_poll) {
+		if (by_page) {
+			if ((generation = *page) == seen) {
+				syscall(SYS_futex, page, FUTEX_WAIT, seen, 0, 0, 0);
+				continue;
+			}
+			seen = generation;
+		} else if (by_poll) {
 			if (poll(&p, 1, -1) != 1)
 				continue;
 			generation = *page;
@@ -134,6 +143,7 @@ int main(int argc, char **argv)
 	confirmed = !strcmp(argv[1], "confirm");
 	if (!confirmed && strcmp(argv[1], "floor")) {
 		by_poll = !strcmp(argv[1], "poll");
+		by_page = !strcmp(argv[1], "page");
 		if (sysgenid_open(&s, path))
 			fail(path);
 		page = s.page;
