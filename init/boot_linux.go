@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -225,7 +226,7 @@ func (g *guest) equip() error {
 	g.reaper = service.NewReaper()
 	g.services, err = service.New(service.Options{CgroupRoot: cgroupRoot, Reaper: g.reaper,
 		Log: g.log.printf, Output: g.log.output, HookDir: hookDir,
-		Hooks: machineHooks(g.cfg.Hooks), Ended: g.mainEnded}, specs(g.cfg.Services))
+		Hooks: machineHooks(g.cfg.Hooks), Ended: g.mainEnded, NoTrace: true}, specs(g.cfg.Services))
 	return err
 }
 
@@ -262,7 +263,11 @@ func (g *guest) guard() (err error) {
 	}
 	// A service that keeps dialling has a SYN on its way whenever one looks, which hold lets nobody answer;
 	// it is severed in the clone. The grace period of the barrier may be hurried: this guest is ours.
-	if g.queues, err = sockdiag.New(sockdiag.Options{AllNamespaces: true, IgnoreConnecting: true, Expedite: true}); err != nil {
+	var allowed []sockdiag.Allowed
+	for _, a := range g.cfg.Gate.Allow {
+		allowed = append(allowed, sockdiag.Allowed{Interface: a.Interface, Prefix: a.Prefix, Protocol: a.Protocol, Port: a.Port})
+	}
+	if g.queues, err = sockdiag.New(sockdiag.Options{Allowed: allowed, AllNamespaces: true, IgnoreConnecting: true, Expedite: true}); err != nil {
 		return fmt.Errorf("socket queues: %w", err)
 	}
 	g.log.printf("gate by %s", g.mechanism())
@@ -360,8 +365,13 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 			g.problem("reaper: %v", err)
 		}
 	})
-	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.sources.Prompt(), g.log.printf))
+	// Looking for a clone is a timer of the kernel's: Go's own wake three threads each time.
+	if err := g.sources.Watch(slowLook(g.sources.Prompt())); err != nil {
+		return "", fmt.Errorf("watch the generation: %w", err)
+	}
+	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.log.printf))
 	signals := g.signals()
+	listen := g.channel()
 	go guard.Do(func() { g.startServices(ctx) })
 	runtime.Gosched() // the first service is the first to run
 	if err := g.guard(); err != nil {
@@ -369,7 +379,7 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 	}
 	go guard.Do(func() { g.flow.Run(ctx) })
 	go guard.Do(func() { g.guardGate(ctx) })
-	g.listen(ctx)
+	listen(ctx)
 	select {
 	case mode = <-g.end:
 	case s := <-signals:
@@ -381,6 +391,10 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 	if err := g.services.Stop(stopping); err != nil {
 		g.log.printf("stop: %v", err)
 	}
+	if err := g.services.Close(); err != nil { // log files, which hold their mounts
+		g.log.printf("stop: %v", err)
+	}
+	g.tell("EXIT_STATUS=" + strconv.Itoa(g.exitCode))
 	return mode, nil
 }
 
@@ -419,41 +433,64 @@ func (g *guest) startServices(ctx context.Context) {
 		g.log.printf("ready: %v", err)
 	}
 	g.log.printf("all services are ready")
-	if to := g.cfg.Control.Notify; to != "" {
-		if err := control.NotifyReady(to); err != nil {
-			g.problem("notify: %v", err)
+	g.tell("READY=1\nSTATUS=all services are ready")
+}
+
+// channel opens the control channel and returns what serves it. The socket is there at once: a service may ask
+// as soon as it is started, and waits for the answer. A transport that is missing is a problem to be told on the others.
+func (g *guest) channel() (listen func(context.Context)) {
+	server := control.NewServer(hostView{g}, control.ServerOptions{Version: version, Log: g.log.printf,
+		QuiesceTimeout: quiesceBudget(g.cfg), Exec: g.exec()})
+	c := &g.cfg.Control
+	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil {
+		g.problem("control: %v", err)
+	}
+	socket, err := server.ListenUnix(c.Socket)
+	if err != nil {
+		g.problem("control: %v", err)
+	}
+	g.linkSocket(c.Socket)
+	return func(ctx context.Context) {
+		serve := func(name string, f func() error) {
+			go guard.Do(func() {
+				if err := f(); err != nil && ctx.Err() == nil {
+					g.problem("control by %s: %v", name, err)
+				}
+			})
+		}
+		if c.Serial != "" {
+			serve("virtio-serial", func() error { return server.ServeSerial(ctx, g.serialPath()) })
+		}
+		if c.Vsock != 0 {
+			serve("vsock", func() error { return server.ServeVsock(ctx, c.Vsock) })
+		}
+		if socket != nil {
+			serve("unix socket", func() error { return socket(ctx) })
 		}
 	}
 }
 
-// listen serves the control channel. A transport that is missing is a problem to be told on the others.
-func (g *guest) listen(ctx context.Context) {
-	server := control.NewServer(hostView{g}, control.ServerOptions{Version: version, Log: g.log.printf,
-		QuiesceTimeout: quiesceBudget(g.cfg), Exec: g.exec()})
-	serve := func(name string, f func() error) {
-		go guard.Do(func() {
-			if err := f(); err != nil && ctx.Err() == nil {
-				g.problem("control by %s: %v", name, err)
-			}
-		})
+// linkSocket makes a link where rousectl looks if it is told of no other place: it cannot read all sources of a
+// configuration.
+func (g *guest) linkSocket(path string) {
+	usual := config.Default().Control.Socket
+	if path == usual {
+		return
 	}
-	c := g.cfg.Control
-	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil {
+	_ = os.Remove(usual)
+	if err := os.Symlink(path, usual); err != nil {
 		g.problem("control: %v", err)
 	}
-	if c.Serial != "" {
-		serve("virtio-serial", func() error { return server.ServeSerial(ctx, g.serialPath()) })
+}
+
+// tell sends a state to who started the guest, if it wants to be told.
+func (g *guest) tell(state string) {
+	to := g.cfg.Control.Notify
+	if to == "" {
+		return
 	}
-	if c.Vsock != 0 {
-		serve("vsock", func() error { return server.ServeVsock(ctx, c.Vsock) })
-	}
-	serve("unix socket", func() error { return server.ServeUnix(ctx, c.Socket) })
-	// Where rousectl looks if it is told of no other place: it cannot read all sources of a configuration.
-	if usual := config.Default().Control.Socket; c.Socket != usual {
-		_ = os.Remove(usual)
-		if err := os.Symlink(c.Socket, usual); err != nil {
-			g.problem("control: %v", err)
-		}
+	if err := control.Notify(to, state); err != nil {
+		g.problem("notify: %v", err)
 	}
 }
 

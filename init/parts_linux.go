@@ -39,9 +39,9 @@ func slowLook(prompt bool) time.Duration {
 	return 250 * time.Millisecond
 }
 
-func flowOptions(cfg config.Config, prompt bool, log func(string, ...any)) quiesce.Options {
+func flowOptions(cfg config.Config, log func(string, ...any)) quiesce.Options {
 	return quiesce.Options{
-		SlowLook:       slowLook(prompt),
+		SlowLook:       time.Minute, // the sources look by themselves and hint: see genid.Sources.Watch
 		HooksTimeout:   hooksBudget(cfg),
 		DrainTimeout:   time.Duration(cfg.Quiesce.Timeout),
 		SettleTimeout:  time.Duration(cfg.Quiesce.SettleTimeout),
@@ -178,10 +178,9 @@ func (p queuePart) Sever(ctx context.Context) (int, error) {
 // flush forgets conntrack entries and neighbours. A kernel that cannot list its conntrack entries keeps
 // records of connections whose sockets are gone: nothing can leave through them, and they time out.
 func (p queuePart) flush() error {
-	err := p.g.queues.Flush()
-	if errors.Is(err, sockdiag.ErrUnsupported) {
-		p.g.flow.Warn("sever: " + err.Error())
-		return nil
+	unsupported, err := p.g.queues.FlushAll()
+	if unsupported != nil {
+		p.g.flow.Warn("sever: " + unsupported.Error())
 	}
 	return err
 }

@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// configDir holds files like config.Path, read after it in the order of their names.
-	configDir = "/etc/rouse.d"
 	// configDisk is the label of a filesystem with rouse.toml and rouse.d in its root.
 	configDisk = "rouse-config"
 	// firmwareFolder is where QEMU's -fw_cfg files are taken from.

@@ -3,6 +3,7 @@
 package vmtest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -242,4 +243,62 @@ func TestDoctor(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestRemoteExec: programs by the host, where the configuration turns them on. A quiesce is refused while one of them runs, and
+// none is started in a quiesced guest. The host has been told by then that the guest is ready.
+func TestRemoteExec(t *testing.T) {
+	program := lab.program(t, "ctlguest", "build", "-o", lab.Binary("ctlguest"), "./internal/vmtest/ctlguest")
+	notified := filepath.Join(t.TempDir(), "notified")
+	img := lab.Image(t, "6.12", "[control]\nexec = true\nnotify = \"serial:"+notifyPort+"\"\n", map[string]string{"/usr/bin/ctlguest": program})
+	g := Talk(t, Boot(t, img, func(c *vmm.Config) {
+		c.Extra = append(c.Extra, "-chardev", "file,id=notified,path="+notified, "-device", "virtserialport,chardev=notified,name="+notifyPort)
+	}))
+	g.Wait("running")
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		heard, _ := os.ReadFile(notified)
+		if string(heard) == "READY=1\nSTATUS=all services are ready\n\n" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the host heard %q", heard)
+		}
+	}
+	status := func(pid int) (s struct {
+		Exited bool
+		Code   int    `json:"exitcode"`
+		Signal int    `json:"signal"`
+		Out    []byte `json:"out-data"`
+	}) {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && !s.Exited; {
+			g.Do("guest-exec-status", map[string]int{"pid": pid}, &s)
+		}
+		return s
+	}
+	run := func(args ...string) int {
+		var started struct{ PID int }
+		g.Do("guest-exec", map[string]any{"path": "/usr/bin/ctlguest", "arg": args, "capture-output": true}, &started)
+		return started.PID
+	}
+	if s := status(run("id")); !s.Exited || s.Code != 0 || !strings.Contains(string(s.Out), "cgroup=0::/exec ") {
+		t.Errorf("%+v %s", s, s.Out)
+	}
+	run("worker")
+	if err := g.Try("rouse-quiesce", nil, nil); !errors.Is(err, control.ErrRefused) {
+		t.Errorf("quiesced beside a program of guest-exec: %v", err)
+	}
+	run("end") // all of them, itself too
+	for deadline := time.Now().Add(time.Minute); ; {
+		err := g.Try("rouse-quiesce", nil, nil)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, control.ErrRefused) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Try("guest-exec", map[string]string{"path": "/usr/bin/ctlguest"}, nil); !errors.Is(err, control.ErrRefused) {
+		t.Errorf("a program was started in a quiesced guest: %v", err)
+	}
+	g.Do("rouse-release", nil, nil)
 }

@@ -397,7 +397,7 @@ env = ["CI=1", "GATE_MACHINE=1", "GATE_WANT=nftables+tc", "PATH=/bin"]
 oneshot = true
 ready-timeout = "10m"
 restart = "never"
-`, files)
+`+everything, files)
 		checkTests(t, img, "tests")
 	})
 }

@@ -89,6 +89,18 @@ func TestBadConfigurationPowersOff(t *testing.T) {
 	}
 }
 
+// everything is what a service needs in its configuration to be without the shield of PID 1: tests that serve devices and
+// look at other processes are services in their guests.
+const everything = `capabilities = [
+	"chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
+	"linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
+	"sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice",
+	"sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap",
+	"mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
+	"checkpoint_restore",
+]
+`
+
 // The root tests of packages that meet the kernel, in guests: the whole table of the device's ABI against
 // the device that the kernel at hand allows, and the drain with its diag modules.
 func TestInGuest(t *testing.T) {
@@ -108,7 +120,7 @@ env = [%s]
 oneshot = true
 ready-timeout = "10m"
 restart = "never"
-`, tt.args, tt.env))
+%s`, tt.args, tt.env, everything))
 			})
 		}
 	}

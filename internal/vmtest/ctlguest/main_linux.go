@@ -24,6 +24,8 @@ func main() {
 		worker()
 	case "id":
 		id()
+	case "end": // of all programs of guest-exec
+		_ = os.WriteFile("/sys/fs/cgroup/exec/cgroup.kill", []byte("1"), 0)
 	case "notify":
 		if err := control.NotifyReady(os.Args[2]); err != nil {
 			fmt.Println(err)
