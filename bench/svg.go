@@ -34,8 +34,7 @@ func bars(title, unit string, list []bar) string {
 	if low <= 0 {
 		low = high / 1e6
 	}
-	low = math.Pow(10, math.Floor(math.Log10(low)))
-	high = math.Pow(10, math.Ceil(math.Log10(high*1.001)))
+	low, high = decades(low, high)
 	x := func(v float64) float64 {
 		at := (math.Log10(max(v, low)) - math.Log10(low)) / (math.Log10(high) - math.Log10(low))
 		return labelWidth + at*(plotWidth-labelWidth-90)
@@ -59,6 +58,15 @@ func bars(title, unit string, list []bar) string {
 	return s + "</svg>\n"
 }
 
+// decades widens a range to whole powers of ten. Where nothing above zero was measured there is one to show
+// all the same: a logarithmic scale has no zero.
+func decades(low, high float64) (float64, float64) {
+	if !(low > 0 && high >= low) || math.IsInf(high, 0) {
+		return 1, 10
+	}
+	return math.Pow(10, math.Floor(math.Log10(low))), math.Pow(10, math.Ceil(math.Log10(high*1.001)))
+}
+
 // series is one line of growth.
 type series struct {
 	label string
@@ -77,7 +85,7 @@ func lines(title, unit string, list []series) string {
 			}
 		}
 	}
-	low, high = math.Pow(10, math.Floor(math.Log10(low))), math.Pow(10, math.Ceil(math.Log10(high*1.001)))
+	low, high = decades(low, high)
 	const top, bottom, left, right = 34.0, 300.0, 70.0, 520.0
 	scale := func(v, a, b, from, to float64) float64 {
 		if a == b {
@@ -98,7 +106,7 @@ func lines(title, unit string, list []series) string {
 	for i, l := range list {
 		var points []string
 		for j := range l.n {
-			points = append(points, fmt.Sprintf("%.1f,%.1f", x(float64(max(1, l.n[j]))), y(l.value[j])))
+			points = append(points, fmt.Sprintf("%.1f,%.1f", x(float64(max(1, l.n[j]))), y(max(low, l.value[j]))))
 		}
 		colour := colours[i%len(colours)]
 		s += fmt.Sprintf(`<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/><text x="%.0f" y="%d" class="key" fill="%s">%s</text>`+"\n",
