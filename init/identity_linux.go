@@ -112,10 +112,12 @@ func unreachable(err error) bool {
 	return errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EINPROGRESS) // of a connect that timed out
 }
 
-// firmwareIdentity takes the file of the QEMU that runs now. Where the twin's QEMU had none of this name, the list is read again.
+// firmwareIdentity takes the file of the QEMU that runs now. Where the twin's QEMU had other files of ours but none of this name, the
+// list is read again: that loads the driver anew, which takes longer than all the rest of an adjust, so it is not done for
+// machines that were never told anything in this way.
 func firmwareIdentity() ([]byte, error) {
 	files, err := rootfs.FirmwareFiles("opt/rouse")
-	if err == nil && files["identity"] == nil {
+	if err == nil && len(files) > 0 && files["identity"] == nil {
 		if err = rootfs.RereadFirmware(); err == nil {
 			files, err = rootfs.FirmwareFiles("opt/rouse")
 		}

@@ -41,6 +41,8 @@ func lan(port int) func(*vmm.Config) {
 	return func(c *vmm.Config) {
 		c.Extra = append(c.Extra, "-netdev", fmt.Sprintf("socket,id=lan,mcast=230.0.0.1:%d,localaddr=127.0.0.1", port),
 			"-device", "virtio-net-pci,netdev=lan,mac=02:00:00:00:00:10,romfile=")
+		// What says that this machine is told things by fw_cfg, so that its copies look there.
+		c.Extra = append(c.Extra, "-fw_cfg", "name=opt/rouse/log.console,string=info")
 		c.Forwards = []vmm.Forward{{GuestPort: 7778}}
 	}
 }
