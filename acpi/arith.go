@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"math/bits"
+
+	"rouse/internal/fmt"
 )
 
 var errUnsupported error = fault("not supported")

@@ -3,8 +3,9 @@ package acpi
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"io"
+
+	"rouse/internal/fmt"
 )
 
 // Flattened device trees (Devicetree Specification 0.4, chapter 5): a header of big-endian numbers, a

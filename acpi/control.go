@@ -1,6 +1,6 @@
 package acpi
 
-import "fmt"
+import "rouse/internal/fmt"
 
 func (m *machine) opBreak(f *frame, _ []value) (value, error) {
 	f.control = breaking

@@ -3,8 +3,9 @@ package acpi
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"strconv"
+
+	"rouse/internal/fmt"
 )
 
 // toInteger converts implicitly (ACPI 6.5, 19.3.5.3): a string is read as hexadecimal up to the first

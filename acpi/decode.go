@@ -1,8 +1,6 @@
 package acpi
 
-import (
-	"fmt"
-)
+import "rouse/internal/fmt"
 
 var (
 	errTruncated error = fault("AML ends in the middle of a term")

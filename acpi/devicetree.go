@@ -3,10 +3,11 @@ package acpi
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // What a node's compatible property says: Linux's bindings rng/microsoft,vmgenid.yaml (since 6.10) and

@@ -2,7 +2,8 @@ package acpi
 
 import (
 	"errors"
-	"fmt"
+
+	"rouse/internal/fmt"
 )
 
 // machine is a namespace and what is needed to evaluate in it.

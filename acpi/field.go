@@ -2,7 +2,8 @@ package acpi
 
 import (
 	"encoding/binary"
-	"fmt"
+
+	"rouse/internal/fmt"
 )
 
 // region is an operation region. Only system memory can be read.

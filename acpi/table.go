@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path"
 	"sort"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // headerSize is the length of the header that all system description tables begin with (ACPI 6.5,

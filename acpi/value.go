@@ -1,8 +1,6 @@
 package acpi
 
-import (
-	"fmt"
-)
+import "rouse/internal/fmt"
 
 // value is what a term yields or a name holds:
 //

@@ -2,8 +2,9 @@ package acpi
 
 import (
 	"errors"
-	"fmt"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // ReadMemory fills p with the physical memory at addr. It is called for fields in system memory that

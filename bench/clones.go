@@ -59,7 +59,6 @@ type web struct {
 	image, snapshot string // of rouse
 	plainInitrd     string
 	plainMemory     string
-	plainGUID       string
 }
 
 func (l *lab) web(ctx context.Context) (*web, error) {

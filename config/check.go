@@ -1,12 +1,12 @@
 package config
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 
 	"rouse/config/toml"
+	"rouse/internal/fmt"
 )
 
 // problem is one finding of check, without its place in the file.

@@ -1,10 +1,11 @@
 package config
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // Duration is a time.Duration that TOML writes as "10s".

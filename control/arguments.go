@@ -1,9 +1,9 @@
 package control
 
 import (
-	"fmt"
 	"strings"
 
+	"rouse/internal/fmt"
 	"rouse/internal/json"
 )
 

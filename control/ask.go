@@ -2,10 +2,10 @@ package control
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
+	"rouse/internal/fmt"
 	"rouse/internal/json"
 )
 

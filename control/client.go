@@ -4,12 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"strconv"
 	"sync"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // DefaultTimeout bounds a call whose context has no deadline.

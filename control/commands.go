@@ -3,10 +3,10 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
+	"rouse/internal/fmt"
 	"rouse/internal/guard"
 	"rouse/internal/json"
 )

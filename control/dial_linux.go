@@ -3,11 +3,12 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // DialVsock connects to the vsock port of a guest from its host, by vhost-vsock; the guest's configuration names the

@@ -2,7 +2,8 @@ package control
 
 import (
 	"context"
-	"fmt"
+
+	"rouse/internal/fmt"
 )
 
 // ExecRequest is a program to run. Args are without the program's name; Env, as KEY=value, is all of its environment.

@@ -2,9 +2,10 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
+
+	"rouse/internal/fmt"
 )
 
 // readLimit is what one guest-file-read gives at most; in base64 it stays below MaxLine.

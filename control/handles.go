@@ -1,8 +1,9 @@
 package control
 
 import (
-	"fmt"
 	"sync"
+
+	"rouse/internal/fmt"
 )
 
 // maxHandles bounds what a host can leave open in the guest, of each kind.

@@ -2,13 +2,14 @@ package control
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // notifyTimeout bounds each step of a notification: a host that does not listen must not hold up a guest.

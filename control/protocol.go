@@ -3,8 +3,8 @@ package control
 import (
 	"bytes"
 	"errors"
-	"fmt"
 
+	"rouse/internal/fmt"
 	"rouse/internal/json"
 )
 

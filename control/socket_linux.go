@@ -3,13 +3,14 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // ServeUnix listens on path (mode 0600) and hears root and the own user only, by SO_PEERCRED: between bind

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // What the guest agent tells of the system that it runs on. The readers take an fs.FS or bytes; the

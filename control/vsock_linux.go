@@ -2,10 +2,11 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // ServeVsock listens on a vsock port and hears the host only (CID 2). A restore resets the
@@ -22,8 +23,11 @@ func (s *Server) serveVsock(ctx context.Context, port, peer uint32) error {
 	}
 	return s.serveListener(ctx, l, func(_ *os.File, from unix.Sockaddr) error {
 		vm, ok := from.(*unix.SockaddrVM)
-		if !ok || vm.CID != peer {
-			return fmt.Errorf("vsock peer %v: only CID %d is heard", from, peer)
+		switch {
+		case !ok:
+			return fmt.Errorf("vsock: a peer without a CID: only CID %d is heard", peer)
+		case vm.CID != peer:
+			return fmt.Errorf("vsock peer %d: only CID %d is heard", vm.CID, peer)
 		}
 		return nil
 	})

@@ -3,9 +3,10 @@ package doctor
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // Config is a kernel's configuration: options without CONFIG_, "y" or "m" or a value. Those that are off are not in it.

@@ -2,7 +2,8 @@ package firewall
 
 import (
 	"encoding/binary"
-	"fmt"
+
+	"rouse/internal/fmt"
 )
 
 // A small assembler for eBPF (include/uapi/linux/bpf.h; RFC 9669), for

@@ -3,11 +3,12 @@ package firewall
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // The parts of union bpf_attr that the gate uses (include/uapi/linux/bpf.h,

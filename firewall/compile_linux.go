@@ -2,10 +2,11 @@ package firewall
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // protocolNumber is a family of tables: NFPROTO_* in include/uapi/linux/netfilter.h.

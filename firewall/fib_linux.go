@@ -3,9 +3,10 @@ package firewall
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // fib is the last rung: routing rules. It knows no hold, and what needs no

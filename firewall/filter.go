@@ -2,8 +2,9 @@ package firewall
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
+
+	"rouse/internal/fmt"
 )
 
 // A filter is the gate as an eBPF program, the same for cgroups and for tc.

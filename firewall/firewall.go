@@ -2,9 +2,10 @@ package firewall
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // State is how much traffic the gate lets through.

@@ -2,10 +2,11 @@ package firewall
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // Gate is the one gate of a network namespace: the one in which New was

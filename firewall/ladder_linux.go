@@ -2,9 +2,10 @@ package firewall
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // mechanism is one rung of the ladder.

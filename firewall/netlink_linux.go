@@ -3,10 +3,11 @@ package firewall
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // netlinkSocket talks to one netlink protocol in the network namespace in

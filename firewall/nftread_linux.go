@@ -2,11 +2,12 @@ package firewall
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // liveTable is a table of ours as the kernel lists it.

@@ -3,7 +3,8 @@ package firewall
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
+
+	"rouse/internal/fmt"
 )
 
 // Netlink's framing (include/uapi/linux/netlink.h), as far as the gate needs

@@ -3,9 +3,10 @@ package firewall
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // tc is the third rung: on every link a clsact qdisc with one BPF classifier

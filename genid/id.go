@@ -1,6 +1,6 @@
 package genid
 
-import "fmt"
+import "rouse/internal/fmt"
 
 // IDSize is the length of a VMGenID in bytes ("Virtual Machine Generation ID", Microsoft, 2012).
 const IDSize = 16

@@ -2,8 +2,9 @@ package genid
 
 import (
 	"bytes"
-	"fmt"
 	"strconv"
+
+	"rouse/internal/fmt"
 )
 
 // memoryMap is the text of /proc/iomem: who owns which physical addresses, the owner before its parts.

@@ -2,7 +2,6 @@ package genid
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/acpi"
+	"rouse/internal/fmt"
 )
 
 // The sources that define the identity: each is memory that somebody else writes.

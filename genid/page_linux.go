@@ -2,7 +2,6 @@ package genid
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/acpi"
+	"rouse/internal/fmt"
 )
 
 // ErrUnreadable is a page of zeros: the kernel hides it or the hypervisor never wrote it.

@@ -2,10 +2,11 @@ package genid
 
 import (
 	"encoding/binary"
-	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // Pool is the kernel's random pool, opened before a snapshot so that a reseed is two system calls.

@@ -3,9 +3,10 @@ package genid
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"unsafe"
+
+	"rouse/internal/fmt"
 )
 
 // The page that a hypervisor shares through a vmclock device (include/uapi/linux/vmclock-abi.h, struct

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -22,6 +21,7 @@ import (
 	"rouse/firewall"
 	"rouse/genid"
 	"rouse/genid/sysgenid"
+	"rouse/internal/fmt"
 	"rouse/internal/guard"
 	"rouse/quiesce"
 	"rouse/quiesce/sockdiag"

@@ -2,9 +2,10 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // command is one guest command. Its options are known to its own run alone, which tells them when it is asked

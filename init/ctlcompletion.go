@@ -1,9 +1,10 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // The scripts ask `rousectl completion words [COMMAND]` at each completion, so that they know the commands and the

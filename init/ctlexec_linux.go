@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/control"
+	"rouse/internal/fmt"
 )
 
 // ctlExec becomes a command that runs as a service does. PID 1 has no part in it: this process joins the cgroup

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 
 	"rouse/config"
 	"rouse/control"
+	"rouse/internal/fmt"
 	"rouse/internal/json"
 	"rouse/quiesce"
 )

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"rouse/firewall"
 	"rouse/genid"
 	"rouse/genid/sysgenid"
+	"rouse/internal/fmt"
 	"rouse/quiesce/sockdiag"
 )
 

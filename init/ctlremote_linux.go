@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"rouse/control"
+	"rouse/internal/fmt"
 	"rouse/internal/guard"
 	"rouse/service"
 )

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"time"
 
+	"rouse/internal/fmt"
 	"rouse/internal/json"
 	"rouse/service"
 )

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/genid/sysgenid"
+	"rouse/internal/fmt"
 	"rouse/internal/json"
 )
 

@@ -1,9 +1,8 @@
 package main
 
 import (
-	"fmt"
-
 	"rouse/firewall"
+	"rouse/internal/fmt"
 )
 
 // panicked is what becomes of a panic in any goroutine but the first, whose end is the machine's: nobody knows what is still

@@ -2,10 +2,11 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // flags are the options of one guest command, as package flag has them, in a twentieth of its size.

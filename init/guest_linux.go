@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 
 	"rouse/config"
 	"rouse/control"
+	"rouse/internal/fmt"
 	"rouse/internal/json"
 	"rouse/quiesce"
 	"rouse/rootfs/rtnl"

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/fmt"
 	"rouse/internal/json"
 	"rouse/quiesce"
 	"rouse/rootfs"

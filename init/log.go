@@ -2,13 +2,13 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"sync"
 	"time"
 
 	"rouse/config"
+	"rouse/internal/fmt"
 )
 
 // logLines is how many of rouse's own lines are kept for the host.

@@ -8,9 +8,9 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 
+	"rouse/internal/fmt"
 	"rouse/service"
 )
 

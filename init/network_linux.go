@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"rouse/config"
+	"rouse/internal/fmt"
 	"rouse/rootfs"
 )
 

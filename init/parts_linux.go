@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"rouse/config"
 	"rouse/firewall"
 	"rouse/genid/sysgenid"
+	"rouse/internal/fmt"
 	"rouse/quiesce"
 	"rouse/quiesce/sockdiag"
 	"rouse/rootfs"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/config"
+	"rouse/internal/fmt"
 	"rouse/internal/json"
 	"rouse/rootfs"
 )

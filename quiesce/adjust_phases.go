@@ -3,10 +3,11 @@ package quiesce
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // The phases after a resume with a new generation. Their order is law: reseed before bump, bump before

@@ -3,8 +3,9 @@ package quiesce
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime/debug"
+
+	"rouse/internal/fmt"
 )
 
 // Faults of rouse itself: a panic, in the flow or in a goroutine of some part. What has a mistake in it is not trusted to

@@ -3,9 +3,10 @@ package quiesce
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // Policy for leftovers of a drain and for late watchers.

@@ -3,8 +3,9 @@ package quiesce
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // The phases before a snapshot. Failing in any of them undoes them all: a snapshot that was not

@@ -3,9 +3,10 @@ package quiesce
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // ErrBusy is a request that the state at hand does not allow.

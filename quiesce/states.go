@@ -1,6 +1,6 @@
 package quiesce
 
-import "fmt"
+import "rouse/internal/fmt"
 
 // State is where the machine is in its life around snapshots.
 type State string

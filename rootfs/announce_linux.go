@@ -2,12 +2,12 @@ package rootfs
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/fmt"
 	"rouse/rootfs/rtnl"
 )
 

@@ -3,9 +3,10 @@ package rootfs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // wire carries the payloads of one protocol on one link.

@@ -1,13 +1,14 @@
 package rootfs
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // hostClocks are the PTP clocks that show the host's time: drivers/ptp/ptp_kvm_common.c, ptp_vmclock.c and

@@ -2,12 +2,13 @@ package rootfs
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 const (

@@ -2,11 +2,12 @@ package rootfs
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // sshDir is where OpenSSH keeps a host's keys, see sshd_config(5).

@@ -1,10 +1,10 @@
 package rootfs
 
 import (
-	"encoding/hex"
-	"fmt"
 	"net/netip"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // Resolver is the content of /etc/resolv.conf.
@@ -81,7 +81,7 @@ func validLabel(label string) bool {
 
 // CheckMachineID refuses what is no machine id: 32 lower-case hexadecimal digits, not all zero; see machine-id(5).
 func CheckMachineID(id string) error {
-	b, err := hex.DecodeString(id)
+	b, err := parseHex(id)
 	if err != nil || len(b) != 16 || strings.ToLower(id) != id || id == strings.Repeat("0", 32) {
 		return fmt.Errorf("machine id %q: want 32 lower-case hexadecimal digits, not all zero", id)
 	}
@@ -92,7 +92,7 @@ func CheckMachineID(id string) error {
 func MachineID(random [16]byte) string {
 	random[6] = random[6]&0x0f | 0x40
 	random[8] = random[8]&0x3f | 0x80
-	return hex.EncodeToString(random[:])
+	return fmt.Sprintf("%x", random[:])
 }
 
 // bootID is a machine id written as a UUID with dashes, which is the form of /proc/sys/kernel/random/boot_id.

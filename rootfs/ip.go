@@ -1,9 +1,10 @@
 package rootfs
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // IPConfig is what a kernel parameter ip= asks for.

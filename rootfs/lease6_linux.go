@@ -2,13 +2,13 @@ package rootfs
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/fmt"
 	"rouse/rootfs/rtnl"
 )
 

@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -10,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/fmt"
 	"rouse/rootfs/rtnl"
 )
 

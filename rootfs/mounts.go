@@ -1,8 +1,9 @@
 package rootfs
 
 import (
-	"fmt"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // Mount is one row of a mount table.

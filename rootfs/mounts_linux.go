@@ -2,12 +2,13 @@ package rootfs
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // MountEarly mounts [EarlyMounts] in order and makes the usual links in /dev. A row that is mounted already

@@ -2,13 +2,12 @@ package rootfs
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
 
+	"rouse/internal/fmt"
 	"rouse/rootfs/rtnl"
 )
 
@@ -121,7 +120,7 @@ func parseMAC(text string) ([]byte, error) {
 	if text == "" {
 		return nil, nil
 	}
-	b, err := hex.DecodeString(strings.ReplaceAll(strings.ReplaceAll(text, ":", ""), "-", ""))
+	b, err := parseHex(strings.ReplaceAll(strings.ReplaceAll(text, ":", ""), "-", ""))
 	if err != nil || len(b) != 6 || len(text) != 17 || strings.Count(text, ":") != 5 && strings.Count(text, "-") != 5 {
 		return nil, fmt.Errorf("%q is no MAC", text)
 	}
@@ -131,7 +130,7 @@ func parseMAC(text string) ([]byte, error) {
 func macText(mac []byte) string {
 	parts := make([]string, len(mac))
 	for n := range mac {
-		parts[n] = hex.EncodeToString(mac[n : n+1])
+		parts[n] = fmt.Sprintf("%02x", mac[n])
 	}
 	return strings.Join(parts, ":")
 }

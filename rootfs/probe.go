@@ -3,10 +3,10 @@ package rootfs
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
-	"fmt"
 	"io"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // Filesystem is what a block device says it holds.
@@ -68,7 +68,7 @@ func formatUUID(b []byte) string {
 	case len(b) != 16 || bytes.Equal(b, make([]byte, 16)):
 		return ""
 	}
-	return bootID(hex.EncodeToString(b))
+	return bootID(fmt.Sprintf("%x", b))
 }
 
 // formatLabel drops the padding: zero bytes, or spaces in ISO 9660 and FAT.

@@ -1,10 +1,11 @@
 package rootfs
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // Root is the root file system that an initramfs hands over to.

@@ -2,11 +2,12 @@ package rootfs
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // SwitchRoot makes the file system mounted at target the root, as [MoveRoot] does, and executes init there as this

@@ -3,12 +3,13 @@ package rootfs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // socket is a wire over a socket; the runtime's poller waits on it, so that a context can end the wait.

@@ -3,13 +3,14 @@ package service
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // cgroup is one directory of the cgroup v2 tree (Documentation/admin-guide/cgroup-v2.rst). Its path

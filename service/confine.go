@@ -1,11 +1,12 @@
 package service
 
 import (
-	"fmt"
 	"math"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // Limits bound what all processes of a service together may use. A kernel without the controller

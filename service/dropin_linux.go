@@ -1,10 +1,11 @@
 package service
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"rouse/internal/fmt"
 )
 
 // dropinName is where hooks of Options.HookDir run and what their results are called. It is no valid name for a

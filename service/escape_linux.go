@@ -1,10 +1,11 @@
 package service
 
 import (
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // Escape is a process that came from here but is in none of our cgroups.

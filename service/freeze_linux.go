@@ -3,12 +3,13 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // freezer stops and starts everything below one cgroup. Its descriptors stay open: to thaw is one

@@ -2,8 +2,8 @@ package service
 
 import (
 	"context"
-	"fmt"
 
+	"rouse/internal/fmt"
 	"rouse/internal/guard"
 )
 

@@ -2,9 +2,10 @@ package service
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // When a hook runs. The names are what a hook is told.

@@ -2,11 +2,11 @@ package service
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
 
+	"rouse/internal/fmt"
 	"rouse/internal/guard"
 )
 

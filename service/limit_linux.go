@@ -1,11 +1,12 @@
 package service
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // enableControllers hands the controllers that some service's limits need down to the services'

@@ -2,7 +2,8 @@ package service
 
 import (
 	"errors"
-	"fmt"
+
+	"rouse/internal/fmt"
 )
 
 // ErrCycle is wrapped by the error for services that wait for each other.

@@ -1,10 +1,11 @@
 package service
 
 import (
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // tcpListen is TCP_LISTEN of include/net/tcp_states.h as /proc/net/tcp prints it.

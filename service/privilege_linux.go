@@ -1,10 +1,11 @@
 package service
 
 import (
-	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // dropBounding removes all capabilities but keep from the bounding set, for good. The kernel may know

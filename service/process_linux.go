@@ -1,12 +1,13 @@
 package service
 
 import (
-	"fmt"
 	"os"
 	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // Command is a process to be started by a Reaper. Its fields are those of os/exec's Cmd, which is not used: with

@@ -2,9 +2,10 @@ package service
 
 import (
 	"bytes"
-	"fmt"
 	"strconv"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // Task is a thread that would not rest.

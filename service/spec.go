@@ -2,10 +2,11 @@ package service
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"syscall"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // Defaults of a Spec's zero fields.

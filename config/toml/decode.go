@@ -1,9 +1,10 @@
 package toml
 
 import (
-	"fmt"
 	"net/netip"
 	"reflect"
+
+	"rouse/internal/fmt"
 )
 
 // decoder puts a tree into Go values and gathers what does not fit.

@@ -2,13 +2,14 @@ package json
 
 import (
 	"encoding/base64"
-	"fmt"
 	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"rouse/internal/fmt"
 )
 
 // Unmarshal is encoding/json's: keys that v does not know are left out.

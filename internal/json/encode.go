@@ -3,7 +3,6 @@ package json
 import (
 	"encoding"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"math"
 	"reflect"
@@ -11,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"rouse/internal/fmt"
 )
 
 // Marshal is encoding/json's.

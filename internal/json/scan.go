@@ -1,6 +1,6 @@
 package json
 
-import "fmt"
+import "rouse/internal/fmt"
 
 // scanner checks text by the grammar of RFC 8259.
 type scanner struct {

@@ -2,11 +2,12 @@ package sockdiag
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // Barrier waits until every packet that was inside the network stack when it was called has landed in a queue that Busy

@@ -2,9 +2,10 @@ package sockdiag
 
 import (
 	"context"
-	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 const (

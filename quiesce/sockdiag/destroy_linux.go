@@ -3,10 +3,11 @@ package sockdiag
 import (
 	"context"
 	"errors"
-	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // destroyBatch is how many SOCK_DESTROY messages go in one send. Each may be answered by an error of 36 bytes that

@@ -2,10 +2,11 @@ package sockdiag
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // What no table of the kernel shows is asked of the socket itself, through a duplicate of its owner's descriptor that lives

@@ -2,8 +2,9 @@ package sockdiag
 
 import (
 	"context"
-	"fmt"
 	"slices"
+
+	"rouse/internal/fmt"
 )
 
 // Inherited returns the connections whose far end is outside this machine: TCP in every state but LISTEN, TIME_WAIT and

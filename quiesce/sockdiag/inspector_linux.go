@@ -3,7 +3,6 @@ package sockdiag
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // Options of an Inspector. The zero value looks at the network namespace of the calling thread.

@@ -2,7 +2,8 @@ package sockdiag
 
 import (
 	"context"
-	"fmt"
+
+	"rouse/internal/fmt"
 )
 
 // look is one pass over the sockets.

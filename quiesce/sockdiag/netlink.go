@@ -3,7 +3,8 @@ package sockdiag
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
+
+	"rouse/internal/fmt"
 )
 
 // Message kinds and flags, include/uapi/linux/netlink.h, sock_diag.h, rtnetlink.h.

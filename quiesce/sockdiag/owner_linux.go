@@ -3,13 +3,14 @@ package sockdiag
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // owners finds which process has a socket open. The kernel keeps no link from a socket to its processes, so the descriptors

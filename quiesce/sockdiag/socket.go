@@ -2,9 +2,10 @@ package sockdiag
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // Socket is one socket, or one other queue of the kernel, and what it holds.

@@ -2,12 +2,13 @@ package sockdiag
 
 import (
 	"bytes"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // unlisted looks at what Options.Pipes and Options.Unlisted name. All descriptors are passed over the first time, and if the

@@ -3,8 +3,9 @@ package sockdiag
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
+
+	"rouse/internal/fmt"
 )
 
 // ErrTorn is returned when the kernel said of one dump, again and again, that it changed while it was taken.

@@ -16,12 +16,13 @@ package kmod
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path"
 	"sort"
 	"strings"
+
+	"rouse/internal/fmt"
 )
 
 // Module is one module file of an index.

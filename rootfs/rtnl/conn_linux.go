@@ -2,12 +2,13 @@ package rtnl
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // LinkEvents is the group to Dial for word of links that come, change and go (RTMGRP_LINK).

@@ -2,11 +2,12 @@ package rtnl
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // RouterEvents are the groups that tell of IPv6 by router advertisements: addresses, an interface's flags, and options such as

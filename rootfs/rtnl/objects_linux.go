@@ -2,10 +2,11 @@ package rtnl
 
 import (
 	"bytes"
-	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // parseLink returns nil for what is none; so do parseAddress and parseRoute.
