@@ -318,7 +318,7 @@ func TestTriggerUnprivileged(t *testing.T) {
 }
 
 func TestMap(t *testing.T) {
-	inModes(t, func(t *testing.T, d *device, _ Mode) {
+	inModes(t, func(t *testing.T, d *device, mode Mode) {
 		d.bump(0)
 		mem := mapShared(t, d.path)
 		for range 3 {
@@ -329,8 +329,8 @@ func TestMap(t *testing.T) {
 		if gen := d.bump(50); load(mem) != gen {
 			t.Errorf("mapped counter %d, want %d", load(mem), gen)
 		}
-		if loadWord(mem[4:]) != pageWakes {
-			t.Errorf("the page's second word is %#x", loadWord(mem[4:]))
+		if bits := loadWord(mem[4:]); bits != pageWakes && !(mode == ModePageCache && bits == 0) {
+			t.Errorf("the page's second word is %#x", bits)
 		}
 		for i, b := range mem[8:] {
 			if b != 0 {

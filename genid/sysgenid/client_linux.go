@@ -3,6 +3,7 @@ package sysgenid
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"runtime"
@@ -11,8 +12,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"rouse/internal/fmt"
 )
 
 // kind is what stands at a client's path.

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"os"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 func openClient(t *testing.T, path string) *Client {
@@ -39,7 +37,7 @@ func TestClient(t *testing.T) {
 			}
 			got <- gen
 		}()
-		awaitCall(t, os.Getpid(), unix.SYS_FUTEX_WAITV)
+		d.awaitAsleep(os.Getpid())
 		d.bump(3)
 		if gen := <-got; gen != 3 || c.Generation() != 3 {
 			t.Errorf("Wait: %d, Generation: %d", gen, c.Generation())
@@ -75,7 +73,7 @@ func TestClientClose(t *testing.T) {
 			_, err := c.Wait(context.Background())
 			got <- err
 		}()
-		awaitCall(t, os.Getpid(), unix.SYS_FUTEX_WAITV)
+		d.awaitAsleep(os.Getpid())
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}

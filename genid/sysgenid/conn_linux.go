@@ -2,6 +2,7 @@ package sysgenid
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -9,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rouse/internal/fmt"
 	"rouse/internal/guard"
 )
 
@@ -30,6 +30,7 @@ type link struct {
 	file   *os.File
 	raw    syscall.RawConn
 	broken atomic.Bool
+	bits   uint32 // the page's second word; before INIT is answered nobody sees it
 }
 
 // join makes a link of a descriptor that is mounted. It is Go's poller's only
@@ -95,7 +96,7 @@ func (l *link) wake(key uint64) {
 func (l *link) store(gen uint32) error {
 	const payload = 24 + PageSize
 	b := appendNotify(make([]byte, 0, answerHeader+payload), notifyStore, payload)
-	b = appendStore(b, gen)
+	b = appendStore(b, gen, l.bits)
 	var failed error
 	_ = l.raw.Control(func(fd uintptr) {
 		if _, err := unix.Write(int(fd), b); err != nil && !l.broken.Load() {
@@ -113,7 +114,7 @@ func (l *link) fault(unique uint64, in readIn, counter *atomic.Uint32) {
 	}
 	b := appendAnswer(make([]byte, 0, answerHeader+PageSize), unique, 0, n)
 	if in.Offset == 0 {
-		b = appendPage(b, counter.Load(), n)
+		b = appendPage(b, counter.Load(), l.bits, n)
 	} else {
 		b = append(b, make([]byte, n)...)
 	}
@@ -222,6 +223,9 @@ func (c *conn) init(r request) error {
 		c.cause = errors.New("the kernel offers no FUSE_PASSTHROUGH (Linux 6.9, CONFIG_FUSE_PASSTHROUGH)")
 	}
 	if c.mode == ModePageCache {
+		if in.Minor < minorDropping {
+			c.bits = pageWakes
+		}
 		return c.store(c.server.core.counter.Load()) // nobody can have it open yet, so this cannot wait
 	}
 	return nil

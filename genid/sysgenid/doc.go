@@ -43,14 +43,43 @@
 // that blocks holds up other reads and writes through the same description, as
 // the VFS does for any regular file.
 //
-// What it costs. A load is a load. A bump costs each watcher two FUSE requests if it blocks in read (the read and
-// the acknowledgement) and three if it polls (poll asks before it sleeps and when it wakes), and each makes its
-// thread sleep and wake once more. An eventfd that is answered through a pipe has one such cycle, and gives no
-// verdict on the answer: beside one that does, 1000 readers take 1.6 to 1.8 times as long until the last
-// acknowledgement, beside one that does not 2.5 to 3 (BenchmarkFanout, Linux 6.18, two processors). Of the server's time
-// then, seven tenths are the scheduler's (waking threads, and being preempted by them), an eighth is the kernel's
-// FUSE, and a ninth this package's and Go's. Real-time priority, batches of requests and busy waiting were tried, and
-// move less than the measurement's noise.
+// Sleeping on the page. This is more than the driver's interface offers. If bit 0
+// of the page's second word is set, whoever waits with FUTEX_WAIT (or
+// FUTEX_WAITV), without the private flag, on the counter in a mapping of his is
+// woken after every change of it: by one FUTEX_WAKE on the same inode, without a
+// request to the server. What one may rely on: the counter is new before the
+// wake, an acknowledgement of it is taken at once, and read-only mappings do.
+// What not: a wake may come without a change (compare, and sleep again), it is no
+// news of a server that died, and a device that is served anew has another page.
+// So one sleeps with a time-out, or beside something that ends, and looks then
+// whether the path still shows the file that was mapped; statx with
+// AT_STATX_DONT_SYNC asks no server. Client does that every 5 s; who slept while
+// the connection broke is woken when it is served again, but by page cache learns
+// it so. The bit must be looked at in each mapping: it is zero in a kernel
+// driver's page, and by page cache from Linux 6.9 on, where each acknowledgement
+// drops the page from the cache and all who sleep would fault it in anew (10
+// times the floor below; polling 7).
+//
+// The server names the page by a mapping of its own, of the memfd, the shelf's
+// file or the plain file, and by page cache one that it makes for the moment,
+// since a lasting one would keep the mount alive after an unmount. Only the
+// kernel touches it, in a system call made by the goroutine that bumps: a page
+// that had been evicted is faulted in by the goroutine that serves, as for a
+// store.
+//
+// What it costs. A load is a load. A bump costs each watcher one FUSE request,
+// the acknowledgement, if it sleeps on the page, two if it blocks in read, and
+// three if it polls (poll asks before it sleeps and when it wakes), and each
+// makes its thread sleep and wake once more. An eventfd that is answered through
+// a pipe has one such cycle, and gives no verdict on the answer. Until the last
+// acknowledgement of 1000, one thread each, sleepers take 1.1 to 1.2 times as
+// long as an eventfd that does give one, and 2.1 to 2.6 times as long as one that
+// does not; readers 1.3 to 1.7 and 2.5 to 3, pollers 2.7 to 2.9 and 3.5 to 3.7
+// (BenchmarkFanout, by passthrough, Linux 6.18, two processors, loaded). A Go
+// process has one sleeping thread for all its Clients. Of the server's time, most
+// is the scheduler's (waking threads, and being preempted by them). Real-time
+// priority, batches of requests and busy waiting were tried, and move less than
+// the measurement's noise.
 //
 // The state of all open file descriptions is in core, which is pure and knows
 // neither FUSE nor files; wire has the layouts; *_linux.go has the effects.

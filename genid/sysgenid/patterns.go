@@ -3,8 +3,7 @@ package sysgenid
 import (
 	"context"
 	"errors"
-
-	"rouse/internal/fmt"
+	"fmt"
 )
 
 // Watch is the pattern for a service with a loop of its own: it asks to be

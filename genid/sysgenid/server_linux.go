@@ -3,6 +3,7 @@ package sysgenid
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sort"
 	"sync"
@@ -10,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rouse/internal/fmt"
 	"rouse/internal/guard"
 )
 

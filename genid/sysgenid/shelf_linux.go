@@ -40,6 +40,7 @@ func newShelf(s *Server) (*shelf, error) {
 		return nil, wrap("mount a second FUSE file", err)
 	}
 	defer unix.Close(root)
+	l.bits = pageWakes
 	h := &shelf{link: l, server: s, ended: make(chan struct{})}
 	go guard.Do(func() {
 		defer close(h.ended)

@@ -123,13 +123,13 @@ func TestSignalsInPoll(t *testing.T) {
 }
 
 // awaitPolling waits until a thread sleeps in poll: the server only knows that it was asked.
-func awaitPolling(t *testing.T, pid int) {
+func awaitPolling(t testing.TB, pid int) {
 	t.Helper()
 	awaitCall(t, pid, pollNumber, unix.SYS_PPOLL)
 }
 
 // awaitCall waits until a thread sleeps in one of the system calls.
-func awaitCall(t *testing.T, pid int, calls ...int) {
+func awaitCall(t testing.TB, pid int, calls ...int) {
 	t.Helper()
 	for range 10000 {
 		files, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task/*/syscall"))

@@ -28,7 +28,7 @@ func (s *Server) wakeMapped() {
 		wakeWord(s.memory.mem)
 	case h != nil:
 		wakeWord(h.mem)
-	case c != nil && s.core.isOpen(): // else there is no mapping either
+	case c != nil && c.bits != 0 && s.core.isOpen(): // else nobody sleeps: no mapping without a description
 		c.wakeOwn()
 	}
 }

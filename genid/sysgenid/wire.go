@@ -73,6 +73,7 @@ const (
 	requestBuffer        = 8192 // FUSE_MIN_READ_BUFFER, more than a header and maxWrite need
 	fuseMajor            = 7
 	fuseMinor            = 40
+	minorDropping        = 40      // from this on (Linux 6.9) a direct write drops the file's cached pages
 	attrSeconds          = 1 << 30 // attributes never change; the kernel need not ask again
 	pollIn               = 0x01
 	pollRdNorm           = 0x40
@@ -309,20 +310,20 @@ func appendStatfs(b []byte) []byte {
 // appendStore appends struct fuse_notify_store_out { u64 nodeid, offset; u32
 // size, padding } and a whole page that begins with the counter: a whole one,
 // because the kernel takes a page that it did not have as valid only then.
-func appendStore(b []byte, counter uint32) []byte {
+func appendStore(b []byte, counter, bits uint32) []byte {
 	ne := binary.NativeEndian
 	b = ne.AppendUint64(b, rootNode)
 	b = ne.AppendUint64(b, 0)
 	b = ne.AppendUint32(b, PageSize)
 	b = ne.AppendUint32(b, 0)
-	return appendPage(b, counter, PageSize)
+	return appendPage(b, counter, bits, PageSize)
 }
 
 // appendPage appends the first n bytes of the page.
-func appendPage(b []byte, counter uint32, n int) []byte {
+func appendPage(b []byte, counter, bits uint32, n int) []byte {
 	start := len(b)
 	b = append(b, make([]byte, max(n, 8))...)
 	binary.NativeEndian.PutUint32(b[start:], counter)
-	binary.NativeEndian.PutUint32(b[start+4:], pageWakes)
+	binary.NativeEndian.PutUint32(b[start+4:], bits)
 	return b[:start+n]
 }

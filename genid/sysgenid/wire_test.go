@@ -44,9 +44,9 @@ func TestSizes(t *testing.T) {
 		{"fuse_statfs_out", appendStatfs(nil), 80},
 		{"fuse_ioctl_out", appendIoctl(nil), 16},
 		{"fuse_write_out", appendPair(nil, 4), 8},
-		{"fuse_notify_store_out and page", appendStore(nil, 1), 24 + PageSize},
-		{"part of the page", appendPage(nil, 1, 2), 2},
-		{"nothing of the page", appendPage(nil, 1, 0), 0},
+		{"fuse_notify_store_out and page", appendStore(nil, 1, 0), 24 + PageSize},
+		{"part of the page", appendPage(nil, 1, 0, 2), 2},
+		{"nothing of the page", appendPage(nil, 1, 0, 0), 0},
 	} {
 		if len(row.got) != row.want {
 			t.Errorf("%s has %d bytes, want %d", row.name, len(row.got), row.want)
