@@ -13,7 +13,7 @@ SMALL   := -trimpath -gcflags='all=-l -d=maxshapelen=80,variablemakethreshold=0,
 export CGO_ENABLED := 0
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
-.PHONY: help build build-init build-arm64 demo test test-unit test-root test-vm check fuzz kernels setup clean
+.PHONY: help build build-init build-arm64 demo test test-unit test-root test-vm bench bench-quick check fuzz kernels setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,14 +46,22 @@ test-unit: build ## unit tests with the race detector
 	CGO_ENABLED=1 go test -race ./...
 
 test-root: build ## tests that need root, each in namespaces of its own
-	go test -tags root -count=1 ./acpi/... ./firewall/... ./genid/... ./quiesce/... ./rootfs/... ./service/... ./control/...
+	go test -tags root -count=1 ./acpi/... ./firewall/... ./genid/... ./quiesce/... ./rootfs/... ./service/... ./control/... ./internal/vmtest
 
 test-vm: build kernels ## tests in QEMU guests, one package after the other
 	go test -tags vm -count=1 -p 1 -timeout 40m ./internal/vmtest ./vmm ./rootfs/image ./genid
 
+bench: build kernels ## compare with what people use, and write docs/performance.md (half an hour); SUITES=init,gate for some
+	@sh bench/fetch-peers.sh $(OUT)
+	go run ./bench -only "$(SUITES)"
+
+bench-quick: build kernels ## see that every comparison works
+	@sh bench/fetch-peers.sh $(OUT)
+	go run ./bench -quick -only "$(SUITES)"
+
 check: setup build-arm64 ## gofmt, vet, staticcheck, all for every build tag
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these'; exit 1; }
-	go vet ./... && go vet -tags root,vm ./... && go vet -tags nowatcher ./examples/webserver
+	go vet ./... && go vet -tags root,vm ./... && go vet -tags nowatcher ./examples/webserver && go vet -tags vmfault ./init
 	GOARCH=arm64 go vet ./...
 	go tool staticcheck ./... && go tool staticcheck -tags root,vm ./...
 

@@ -132,6 +132,9 @@ func (p queuePart) Busy(ctx context.Context) ([]quiesce.Leftover, error) {
 func (p queuePart) leftover(s *sockdiag.Socket) quiesce.Leftover {
 	l := quiesce.Leftover{Protocol: s.Protocol, State: s.State, Local: s.Local, Remote: s.Remote, Unread: s.Unread,
 		Unsent: s.Unsent, PID: s.PID, Command: s.Comm, Reason: s.Reason, Handle: s}
+	if !s.Since.IsZero() {
+		l.AgeMS = time.Since(s.Since).Milliseconds()
+	}
 	if s.PID != 0 {
 		l.Service = p.g.services.ServiceOf(s.PID)
 	}

@@ -6,7 +6,8 @@ set -eu
 # command:package, for what is called by name.
 need='qemu-system-x86_64:qemu-system-x86 depmod:kmod gcc:gcc git:git cpio:cpio nft:nftables ip:iproute2
 conntrack:conntrack iasl:acpica-tools dtc:device-tree-compiler python3:python3 iptables-restore:iptables mke2fs:e2fsprogs
-mksquashfs:squashfs-tools curl:curl ss:iproute2 libvirtd:libvirt-daemon virsh:libvirt-clients'
+mksquashfs:squashfs-tools curl:curl ss:iproute2 dnsmasq:dnsmasq-base dbus-daemon:dbus-daemon
+xz:xz-utils libvirtd:libvirt-daemon virsh:libvirt-clients'
 missing=
 for pair in $need; do
 	PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"

@@ -42,6 +42,8 @@ type Leftover struct {
 	// Unread and Unsent are bytes; for UDP and raw sockets bytes of kernel memory.
 	Unread  uint64 `json:"unread"`
 	Unsent  uint64 `json:"unsent"`
+	// AgeMS is for how long it has been found so, in milliseconds.
+	AgeMS   int64  `json:"age-ms,omitempty"`
 	PID     int    `json:"pid,omitempty"`
 	Command string `json:"command,omitempty"`
 	Service string `json:"service,omitempty"`
