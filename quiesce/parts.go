@@ -40,8 +40,8 @@ type Leftover struct {
 	Local    string `json:"local,omitempty"`
 	Remote   string `json:"remote,omitempty"`
 	// Unread and Unsent are bytes; for UDP and raw sockets bytes of kernel memory.
-	Unread  uint64 `json:"unread"`
-	Unsent  uint64 `json:"unsent"`
+	Unread uint64 `json:"unread"`
+	Unsent uint64 `json:"unsent"`
 	// AgeMS is for how long it has been found so, in milliseconds.
 	AgeMS   int64  `json:"age-ms,omitempty"`
 	PID     int    `json:"pid,omitempty"`
