@@ -3,7 +3,6 @@ package sysgenid
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"runtime"
@@ -12,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // kind is what stands at a client's path.

@@ -2,7 +2,6 @@ package sysgenid
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -10,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/fmt"
 	"rouse/internal/guard"
 )
 

@@ -3,10 +3,11 @@ package sysgenid
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // silent answers nobody: there is no connection.

@@ -3,12 +3,13 @@ package sysgenid
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // IsNative says whether path is a kernel driver's device: it is to be used, and

@@ -2,13 +2,14 @@ package sysgenid
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // page is a mapped page that begins with the counter, and the file behind it.

@@ -3,7 +3,8 @@ package sysgenid
 import (
 	"context"
 	"errors"
-	"fmt"
+
+	"rouse/internal/fmt"
 )
 
 // Watch is the pattern for a service with a loop of its own: it asks to be

@@ -3,7 +3,6 @@ package sysgenid
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sort"
 	"sync"
@@ -11,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/fmt"
 	"rouse/internal/guard"
 )
 

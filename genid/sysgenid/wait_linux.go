@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/fmt"
 )
 
 // Wait returns the current generation as soon as it is another than the one
