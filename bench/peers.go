@@ -101,7 +101,8 @@ func systemd(services int) []image.File {
 
 func rouseConfig(services int) []byte {
 	const one = "[[service]]\nname = %q\nexec = %s\nsettle = \"off\"\n"
-	s := fmt.Sprintf(one, "probe", `["/probe"]`)
+	// The probe looks at PID 1's memory, which services may not without asking.
+	s := fmt.Sprintf(one, "probe", `["/probe"]`) + `capabilities = ["sys_ptrace", "sys_admin", "dac_override", "mknod", "kill", "syslog"]` + "\n"
 	for i := range services {
 		s += fmt.Sprintf(one, fmt.Sprintf("s%d", i), `["/probe", "sleep"]`)
 	}
