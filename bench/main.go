@@ -36,6 +36,7 @@ func suites() []suite {
 		{"clones", "many clones", cloneGrowth},
 		{"idle", "idle cost", idle},
 		{"bus", "fan-out beside D-Bus", overBus},
+		{"floor", "beside bare system calls", floor},
 		{"freezer", "freezer", goBench("./service", "Freeze|Thaw", 3)},
 	}
 }
@@ -59,6 +60,9 @@ func (l *lab) repeat(n int) int {
 }
 
 func main() {
+	if len(os.Args) == 5 && os.Args[1] == floorArg {
+		exitWith(floorMain(os.Args[2:]))
+	}
 	var l lab
 	only := flag.String("only", "", "suites to run, separated by commas; empty is all")
 	docs := flag.String("docs", "docs", "folder of performance.md and performance/")
@@ -70,10 +74,15 @@ func main() {
 	l.kernel = filepath.Join(l.out, "kernels", *series)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, &l, *only, *docs, *render); err != nil {
+	exitWith(run(ctx, &l, *only, *docs, *render))
+}
+
+func exitWith(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
 func run(ctx context.Context, l *lab, only, docs string, render bool) (err error) {

@@ -24,6 +24,13 @@ func views() []view {
 			text: "`ss -tanH` for the same sockets."},
 		{suite: "fanout", title: "A new generation until the last watcher has acknowledged", metric: "ratio", match: "Fanout/", n: -1, scale: 1, unit: "times the floor",
 			text: "The floor is an eventfd per watcher, woken and answered through pipes."},
+		{suite: "floor", title: "Beside bare system calls, an idle guest", metric: "ratio", n: 0, ours: "resume", scale: 1, unit: "times the floor",
+			text: "What the phases ask of the kernel, by our packages beside a program in C that sends prepared bytes (bench/floor/floor.c), natively. The floor shuts with three chains that drop, where rouse has tables for ARP and bridges, a program on every link, and reads all of it back; " +
+				"it looks at TCP over IPv4 and unix sockets, where rouse looks at every protocol and at what waits before devices; it freezes with a write and waits for the kernel's word, where rouse first and afterwards proves from /proc that every thread rests. Those proofs are what the ratio pays for. One service, no connection."},
+		{suite: "floor", title: "Beside bare system calls, 10 services and 1000 sockets", metric: "ratio", n: 1000, ours: "resume", scale: 1, unit: "times the floor",
+			text: "The same. The barrier is a grace period of the kernel's RCU for both. Rouse's sever lets the kernel leave out connections to the loopback, which all of these are; the floor takes them all, so a ratio below 1 there is no feat."},
+		{suite: "floor", title: "The time of each, an idle guest", metric: "time", n: 0, ours: "rouse", scale: 1e-3, unit: "µs",
+			text: "What stands behind the ratios."},
 		{suite: "freezer", title: "Freezing and thawing services", metric: "time", match: "", n: -1, scale: 1e-6, unit: "ms",
 			text: "n services, the whole of it beside the bare writes to the kernel's files (Floor)."},
 		{suite: "bus", title: "A new generation until the last of n watchers has acknowledged", metric: "round", n: -1, ours: "rouse", base: "rouse", scale: 1, unit: "ms",
