@@ -181,11 +181,13 @@ func (m *Machine) admit(ctx context.Context, r *Report) error {
 		}
 	}
 	return m.phase(ctx, r, "open", m.o.AdjustTimeout, func(context.Context) (any, error) {
+		// The last moment at which nothing may have left: the gate is open somewhere within the call, which reads
+		// it back before it returns.
+		openedNS := int64(m.elapsed())
 		if err := m.openGate(); err != nil {
 			return nil, err
 		}
 		m.countFaults(r)
-		openedNS := int64(m.elapsed())
 		if err := m.parts.Network.Announce(); err != nil {
 			r.warn("neighbours were not told where this machine is: " + err.Error())
 		}
