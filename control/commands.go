@@ -72,6 +72,7 @@ func commands() []command {
 		{name: "rouse-watchers", frozen: true, run: rouseWatchers},
 		{name: "rouse-config", frozen: true, run: rouseConfig},
 		{name: "rouse-doctor", run: rouseDoctor},
+		{name: "rouse-identity", run: rouseIdentity},
 		{name: "rouse-log", takes: "service lines after timeout-ms", frozen: true, slow: true, run: rouseLog},
 	}
 }

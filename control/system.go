@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -42,6 +43,30 @@ func getHostName(_ context.Context, _ *Server, _ *arguments) (any, error) {
 	return struct {
 		Name string `json:"host-name"`
 	}{name}, nil
+}
+
+// identity is what no two machines have alike, for a host that compares clones.
+type identity struct {
+	BootID    string `json:"boot-id"`
+	MachineID string `json:"machine-id"`
+	Random    []byte `json:"random"` // drawn for this answer, of no other use
+}
+
+func rouseIdentity(_ context.Context, _ *Server, _ *arguments) (any, error) {
+	var id identity
+	for path, to := range map[string]*string{"/proc/sys/kernel/random/boot_id": &id.BootID, "/etc/machine-id": &id.MachineID} {
+		if text, err := os.ReadFile(path); err == nil { // an image need not have a machine id
+			*to = strings.TrimSpace(string(text))
+		}
+	}
+	random, err := os.Open("/dev/urandom")
+	if err != nil {
+		return nil, err
+	}
+	defer random.Close()
+	id.Random = make([]byte, 32)
+	_, err = io.ReadFull(random, id.Random)
+	return id, err
 }
 
 type osInfo struct {

@@ -17,7 +17,7 @@ func (c Config) compare(all []*facts) []Check {
 			Says: "no port was given to rouse bake --port, so that no answers could be compared"})
 	}
 	for _, name := range []string{"kernel's random stream", "boot id", "machine id"} {
-		checks = append(checks, compareFile(all, name))
+		checks = append(checks, compareOwn(all, name))
 	}
 	if c.Exec != nil {
 		checks = append(checks, comparePrinted(all))
@@ -155,11 +155,11 @@ func sample(list []string) string {
 	return text
 }
 
-func compareFile(all []*facts, name string) Check {
-	k := Check{Name: name, Verdict: Pass, Says: "each has its own", Values: each(all, func(f *facts) string { return f.files[name] })}
+func compareOwn(all []*facts, name string) Check {
+	k := Check{Name: name, Verdict: Pass, Says: "each has its own", Values: each(all, func(f *facts) string { return f.own[name] })}
 	switch {
 	case k.Values[0] == "":
-		k.Verdict, k.Says, k.Values = Note, "the guest does not let its host read files", nil
+		k.Verdict, k.Says, k.Values = Note, "the guest does not tell", nil
 	case same(k.Values) && name == "kernel's random stream":
 		k.Verdict, k.Says = Fail, "both kernels give the same random bytes"
 	case same(k.Values):

@@ -69,7 +69,7 @@ type facts struct {
 	services []service
 	watchers []watcher
 	hooked   []string // services whose after-restore hooks ran well
-	files    map[string]string
+	own      map[string]string
 	ports    []answers
 	printed  string
 }
@@ -181,37 +181,26 @@ func (f *facts) interview(ctx context.Context) error {
 		}
 	}
 	f.hooked = hooked(f.clone.Report)
-	f.readFiles(ctx, g)
+	f.askIdentity(ctx, g)
 	return nil
 }
 
-// files are read where the guest lets its host read files.
-var files = map[string]string{"boot id": "/proc/sys/kernel/random/boot_id", "machine id": "/etc/machine-id", "kernel's random stream": "/dev/urandom"}
-
-func (f *facts) readFiles(ctx context.Context, g *control.Client) {
-	f.files = map[string]string{}
-	for name, path := range files {
-		var handle int
-		if g.Do(ctx, "guest-file-open", map[string]string{"path": path, "mode": "r"}, &handle) != nil {
-			continue // off, or not there
-		}
-		var got struct {
-			Data []byte `json:"buf-b64"`
-		}
-		if g.Do(ctx, "guest-file-read", map[string]int{"handle": handle, "count": 64}, &got) == nil {
-			f.files[name] = strings.TrimSpace(printable(got.Data))
-		}
-		_ = g.Do(ctx, "guest-file-close", map[string]int{"handle": handle}, nil) // it ends with the clone
+// askIdentity asks what no two machines have alike. An older guest does not know the question.
+func (f *facts) askIdentity(ctx context.Context, g *control.Client) {
+	var id struct {
+		BootID    string `json:"boot-id"`
+		MachineID string `json:"machine-id"`
+		Random    []byte `json:"random"`
 	}
-}
-
-func printable(b []byte) string {
-	for _, c := range b {
-		if c < ' ' && c != '\n' || c > '~' {
-			return fmt.Sprintf("%x", b)
+	f.own = map[string]string{}
+	if g.Do(ctx, "rouse-identity", nil, &id) != nil {
+		return
+	}
+	for name, value := range map[string]string{"boot id": id.BootID, "machine id": id.MachineID, "kernel's random stream": fmt.Sprintf("%x", id.Random)} {
+		if value != "" {
+			f.own[name] = value
 		}
 	}
-	return string(b)
 }
 
 // hooked are the services that have an after-restore hook which ended well in this report.

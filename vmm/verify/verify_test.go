@@ -168,7 +168,7 @@ func TestWatched(t *testing.T) {
 
 func TestGenerationAndFiles(t *testing.T) {
 	one := func(id, report, boot string) *facts {
-		return &facts{clone: &vmm.Clone{VMGenID: id, Report: json.RawMessage(report)}, files: map[string]string{"boot id": boot, "kernel's random stream": boot}}
+		return &facts{clone: &vmm.Clone{VMGenID: id, Report: json.RawMessage(report)}, own: map[string]string{"boot id": boot, "kernel's random stream": boot}}
 	}
 	a, twin, b := one("a", goodReport, "1"), one("a", goodReport, "1"), one("b", goodReport, "2")
 	if k := generation([]*facts{a, b}); k.Verdict != Pass {
@@ -181,14 +181,14 @@ func TestGenerationAndFiles(t *testing.T) {
 		t.Errorf("without reseed: %+v", k)
 	}
 	for name, want := range map[string]string{"boot id": Note, "kernel's random stream": Fail} {
-		if k := compareFile([]*facts{a, twin}, name); k.Verdict != want {
+		if k := compareOwn([]*facts{a, twin}, name); k.Verdict != want {
 			t.Errorf("%+v, want %s", k, want)
 		}
-		if k := compareFile([]*facts{a, b}, name); k.Verdict != Pass {
+		if k := compareOwn([]*facts{a, b}, name); k.Verdict != Pass {
 			t.Errorf("%+v", k)
 		}
 	}
-	if k := compareFile([]*facts{{}, {}}, "boot id"); k.Verdict != Note {
+	if k := compareOwn([]*facts{{}, {}}, "boot id"); k.Verdict != Note {
 		t.Errorf("%+v", k)
 	}
 	c := []*facts{{printed: "x\nkey 1\n"}, {printed: "y\nkey 1\n"}}
