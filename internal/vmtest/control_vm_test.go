@@ -42,7 +42,7 @@ name = "driver"
 after = ["worker"]
 exec = ["/usr/bin/ctlguest", "drive"`+quoted+`]
 restart = "never"
-`, map[string]string{"/usr/bin/ctlguest": program})
+`+everything, map[string]string{"/usr/bin/ctlguest": program})
 	g := Talk(t, Boot(t, img, change))
 	g.Wait("running")
 	return g

@@ -78,7 +78,12 @@ func hostile(t *testing.T, series, services string) *Guest {
 		t.Fatal(err)
 	}
 	img := lab.Image(t, series, services, map[string]string{"/hostile": program})
-	vm := Boot(t, img, func(c *vmm.Config) { c.MemoryMiB = 256 })
+	// Enough for as many processes as services may have: what the kernel does without memory is another test.
+	vm := Boot(t, img, func(c *vmm.Config) {
+		if c.MemoryMiB = 1024; strings.Contains(services, "memory") {
+			c.MemoryMiB = 256
+		}
+	})
 	t.Cleanup(func() {
 		if text := Console(vm); strings.Contains(text, "Kernel panic") || strings.Contains(text, "goroutine ") {
 			t.Errorf("PID 1 or the kernel panicked")
@@ -155,7 +160,7 @@ func TestPID1Figures(t *testing.T) {
 	}
 	forKernels(t, func(t *testing.T, series string) {
 		for _, n := range []int{1, 50} {
-			services := "[[service]]\nname = \"figures\"\nexec = [\"/figures\", \"late\"]\n"
+			services := "[[service]]\nname = \"figures\"\nexec = [\"/figures\", \"late\"]\n" + everything
 			for i := 1; i < n; i++ {
 				services += fmt.Sprintf("[[service]]\nname = \"s%d\"\nexec = [\"/figures\"]\n", i)
 			}
