@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,6 +71,10 @@ func (l *lab) compareCrowds(ctx context.Context, r *Record, n int) error {
 // serve serves a device by a process of its own, as the bus has one.
 func (l *lab) serve(ctx context.Context, path string) (end func(), err error) {
 	server := exec.CommandContext(ctx, l.bin("init"), "sysgenid", "serve", path)
+	out, err := server.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
 	if err := server.Start(); err != nil {
 		return nil, err
 	}
@@ -78,14 +82,12 @@ func (l *lab) serve(ctx context.Context, path string) (end func(), err error) {
 		_ = server.Process.Signal(syscall.SIGTERM)
 		_ = server.Wait()
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		var fs unix.Statfs_t
-		if err := unix.Statfs(path, &fs); err == nil && fs.Type == unix.FUSE_SUPER_MAGIC {
-			return end, nil
-		}
+	// It says how it serves, once it does.
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		end()
+		return nil, fmt.Errorf("no device was served: %q: %w", line, err)
 	}
-	end()
-	return nil, errors.New("no device was served")
+	return end, nil
 }
 
 func (l *lab) deviceCrowd(ctx context.Context, n int) (crowd, error) {
