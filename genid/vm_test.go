@@ -5,6 +5,7 @@ package genid
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,10 +27,15 @@ import (
 
 // openLab builds what the guests run, once.
 var openLab = sync.OnceValues(func() (*vmtest.Lab, error) {
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
 	if err := os.Chdir("../internal/vmtest"); err != nil { // it finds the repository from its own folder
 		return nil, err
 	}
 	lab, err := vmtest.Open()
+	err = errors.Join(err, os.Chdir(here))
 	if err != nil {
 		return nil, err
 	}
