@@ -38,7 +38,7 @@ func memory(ctx context.Context, l *lab, r *Record) error {
 }
 
 func (w *web) withOptions(ctx context.Context, r *Record, folder, name, config string) error {
-	if err := w.l.rouseImage(w.image, config+webConfig); err != nil {
+	if err := w.l.rouseImage(w.image, webConfig+"\n"+config); err != nil {
 		return err
 	}
 	snapshot := filepath.Join(w.l.dir, folder)

@@ -150,7 +150,7 @@ func first(ctx context.Context, l *lab, r *Record) error {
 	}
 	for _, services := range []int{0, 50} {
 		images := map[string]string{}
-		for range l.repeat(3) {
+		for range l.repeat(2) {
 			for _, p := range peers() {
 				if services > 0 && !p.supervises {
 					continue
