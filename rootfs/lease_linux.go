@@ -207,13 +207,14 @@ func (k *keeper) set(l *Lease) {
 	k.leases.state.Lock()
 	k.lease = l
 	k.leases.state.Unlock()
-	if l != nil && !k.v6 {
-		k.settle()
-	}
 	if r := k.leases.resolver(); len(r.Servers) > 0 {
 		if err := WriteResolver(r); err != nil {
 			k.leases.log("%v", err)
 		}
+	}
+	// After the file: services start on this, and ask for names at once.
+	if l != nil && !k.v6 {
+		k.settle()
 	}
 }
 
