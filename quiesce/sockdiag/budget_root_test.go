@@ -19,5 +19,5 @@ func TestIdleAllocates(t *testing.T) {
 	}
 }
 
-// 2026-11: 7 were measured.
-const idleBudget = 8
+// 2026-11: 7 were measured on Linux 6.18, 11 on 6.1.
+const idleBudget = 12
