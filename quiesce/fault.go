@@ -34,7 +34,18 @@ func (m *Machine) panicked(p any) {
 	}
 }
 
-// reportFault shuts the gate and tells of a fault, once. It comes at the beginning of the state Held.
+// faulted shuts the gate before anybody can see the state Held, and slows down a fault that comes again and again, which
+// must not take all the time.
+func (m *Machine) faulted(ctx context.Context) {
+	again := m.faultSeen
+	m.safely(ctx, func(ctx context.Context) Event { m.reportFault(ctx); return "" })
+	if again {
+		_ = sleep(ctx, m.o.SlowLook)
+	}
+}
+
+// reportFault shuts the gate and tells of a fault, once. The state Held begins with it too: where a new generation came in
+// the fault's way it is an adjust that ends there.
 func (m *Machine) reportFault(ctx context.Context) {
 	m.mu.Lock()
 	fault := m.fault

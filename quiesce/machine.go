@@ -99,23 +99,25 @@ func New(parts Parts, o Options) *Machine {
 func (m *Machine) Run(ctx context.Context) {
 	go m.keepWatching(ctx)
 	for ctx.Err() == nil {
-		e := m.safely(ctx)
+		e := m.safely(ctx, m.step)
+		if e == EventFault {
+			m.faulted(ctx)
+		}
 		if ctx.Err() == nil {
 			m.transition(e)
 		}
 	}
 }
 
-// safely is step, of which a panic is a fault: the flow goes on, held.
-func (m *Machine) safely(ctx context.Context) (e Event) {
+// safely runs f, of which a panic is a fault: the flow goes on, held.
+func (m *Machine) safely(ctx context.Context, f func(context.Context) Event) (e Event) {
 	defer func() {
 		if p := recover(); p != nil {
 			m.panicked(p)
-			_ = sleep(ctx, m.o.SlowLook) // one that comes again and again must not take all the time
 			e = EventFault
 		}
 	}()
-	return m.step(ctx)
+	return f(ctx)
 }
 
 // step does what the state at hand is for and returns the event that ended it.
