@@ -15,14 +15,11 @@ import (
 // notifyTimeout bounds each step of a notification: a host that does not listen must not hold up a guest.
 const notifyTimeout = 5 * time.Second
 
-// NotifyReady tells whoever started this guest that all its services are ready, at the address of the
-// configuration's control.notify or systemd's credential vmm.notify_socket.
-func NotifyReady(address string) error {
-	return Notify(address, "READY=1\nSTATUS=all services are ready")
-}
+// Ready tells whoever started this guest that all its services are ready.
+const Ready = "READY=1\nSTATUS=all services are ready"
 
-// Notify sends lines of sd_notify(3), such as READY=1, STATUS=text or EXIT_STATUS=number (which systemd-vmspawn takes
-// for its own). Addresses are those of NOTIFY_SOCKET, and one more:
+// Notify sends lines of sd_notify(3), such as those of Ready or EXIT_STATUS=number (which systemd-vmspawn takes for its
+// own), to the address of the configuration's control.notify. Addresses are those of NOTIFY_SOCKET, and one more:
 //
 //	vsock-stream:2:1234     CID and port; also vsock-seqpacket and vsock-dgram, or vsock for what there is of these
 //	/run/host/notify, @name a unix datagram socket, for a guest that is a container

@@ -19,7 +19,7 @@ func TestNotifyUnix(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := NotifyReady(address); err != nil {
+		if err := Notify(address, Ready); err != nil {
 			t.Error(err)
 		}
 		buf := make([]byte, 256)

@@ -101,7 +101,7 @@ func TestNotifyVsock(t *testing.T) {
 		if err := unix.Listen(fd, 1); err != nil {
 			t.Fatal(err)
 		}
-		if err := NotifyReady(address); err != nil {
+		if err := Notify(address, Ready); err != nil {
 			t.Errorf("%s: %v", address, err)
 		} else if got := receive(t, fd); got != readyState {
 			t.Errorf("%s: %q", address, got)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/config"
+	"rouse/control"
 	"rouse/firewall"
 	"rouse/genid"
 	"rouse/genid/sysgenid"
@@ -47,13 +48,18 @@ type guest struct {
 	gate       *firewall.Gate // nil where the kernel has no mechanism
 	gateErr    error
 	leases     *rootfs.Leases
-	exitCode   int // of a container, which ends with its main service's
 	queues     *sockdiag.Inspector
 	reaper     *service.Reaper
 	services   *service.Manager
 	flow       *quiesce.Machine
 	problems   problems
-	end        chan string // how to end the machine
+	end        chan ending
+}
+
+// ending is how the machine is to end: by poweroff, reboot or halt, and a container with the exit status of its main service.
+type ending struct {
+	mode string
+	code int
 }
 
 // bootGuest is the life of PID 1. It returns only if the machine cannot be ended.
@@ -63,34 +69,35 @@ func bootGuest() {
 	if rootfs.Container() == "" {
 		_ = rootfs.OpenConsole()
 	}
-	g := &guest{log: newLogger(os.Stdout), end: make(chan string, 1)}
+	g := &guest{log: newLogger(os.Stdout), end: make(chan ending, 1)}
 	guard.OnPanic = g.panicked
 	defer func() {
 		if p := recover(); p != nil {
 			g.log.warn("panic: %v\r\n%s", p, debug.Stack())
-			g.powerOff("poweroff")
+			g.powerOff(ending{mode: "poweroff"})
 		}
 	}()
-	mode, err := g.run(context.Background())
+	end, err := g.run(context.Background())
 	if err != nil {
 		g.log.warn("cannot go on: %v", err)
 		for _, line := range strings.Split(err.Error(), "\n") {
 			g.log.warn("reason: %s", line)
 		}
-		mode, g.exitCode = "poweroff", 1
+		end = ending{"poweroff", 1}
 	}
-	g.powerOff(mode)
+	g.powerOff(end)
 }
 
 // powerOff ends the machine. If even that fails there is nothing left to do but to stay: PID 1 must not
 // exit, or the kernel panics and hides the reason.
-func (g *guest) powerOff(mode string) {
+func (g *guest) powerOff(end ending) {
+	mode := end.mode
 	if mode == "" {
 		mode = "poweroff"
 	}
 	g.log.printf("%s", mode)
 	if rootfs.Container() != "" {
-		os.Exit(g.exitCode)
+		os.Exit(end.code)
 	}
 	if err := rootfs.PowerOff(mode); err != nil {
 		g.log.printf("%s: %v", mode, err)
@@ -99,24 +106,24 @@ func (g *guest) powerOff(mode string) {
 }
 
 // run is the boot order. Each step says what it needs from those before it.
-func (g *guest) run(ctx context.Context) (mode string, err error) {
+func (g *guest) run(ctx context.Context) (end ending, err error) {
 	g.log.printf("rouse %s", version)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	if err := g.prepare(); err != nil {
-		return "", err
+		return end, err
 	}
 	if _, err := rootfs.EnableControllers(cgroupRoot); err != nil {
 		g.problem("%v", err)
 	}
 	if err := g.mounts(); err != nil {
-		return "", err
+		return end, err
 	}
 	if err := g.network(ctx); err != nil {
-		return "", err
+		return end, err
 	}
 	if err := g.equip(); err != nil {
-		return "", err
+		return end, err
 	}
 	return g.serve(ctx)
 }
@@ -231,15 +238,16 @@ func (g *guest) equip() error {
 // mainEnded ends the machine with a service, as a container ends with its main program.
 func (g *guest) mainEnded(name, action string, code int) {
 	g.log.warn("service %s has ended with status %d: %s", name, code, action)
-	g.exitCode = code
-	g.exit(action)
+	g.exit(ending{action, code})
 }
 
-// exit ends the machine, unless something else does already.
-func (g *guest) exit(mode string) {
+// exit ends the machine and returns; it says no if something else has begun to end it.
+func (g *guest) exit(how ending) bool {
 	select {
-	case g.end <- mode:
+	case g.end <- how:
+		return true
 	default:
+		return false
 	}
 }
 
@@ -357,7 +365,7 @@ func (g *guest) mechanism() string {
 }
 
 // serve starts services, flow and control channel, and returns how the machine is to end.
-func (g *guest) serve(ctx context.Context) (mode string, err error) {
+func (g *guest) serve(ctx context.Context) (end ending, err error) {
 	go guard.Do(func() {
 		if err := g.reaper.Run(ctx); err != nil && ctx.Err() == nil {
 			g.problem("reaper: %v", err)
@@ -365,7 +373,7 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 	})
 	// Looking for a clone is a timer of the kernel's: Go's own wake three threads each time.
 	if err := g.sources.Watch(slowLook(g.sources.Prompt())); err != nil {
-		return "", fmt.Errorf("watch the generation: %w", err)
+		return end, fmt.Errorf("watch the generation: %w", err)
 	}
 	g.flow = quiesce.New(g.parts(), flowOptions(g.cfg, g.log.printf))
 	signals := g.signals()
@@ -373,15 +381,15 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 	go guard.Do(func() { g.startServices(ctx) })
 	runtime.Gosched() // the first service is the first to run
 	if err := g.guard(); err != nil {
-		return "", err
+		return end, err
 	}
 	go guard.Do(func() { g.flow.Run(ctx) })
 	go guard.Do(func() { g.guardGate(ctx) })
 	listen(ctx)
 	select {
-	case mode = <-g.end:
+	case end = <-g.end:
 	case s := <-signals:
-		mode = map[os.Signal]string{unix.SIGINT: "reboot", unix.SIGTERM: "reboot", unix.SIGUSR1: "halt"}[s]
+		end.mode = map[os.Signal]string{unix.SIGINT: "reboot", unix.SIGTERM: "reboot", unix.SIGUSR1: "halt"}[s]
 		g.log.printf("signal %s", s)
 	}
 	stopping, cancel := context.WithTimeout(ctx, time.Minute)
@@ -392,8 +400,8 @@ func (g *guest) serve(ctx context.Context) (mode string, err error) {
 	if err := g.services.Close(); err != nil { // log files, which hold their mounts
 		g.log.printf("stop: %v", err)
 	}
-	g.tell("EXIT_STATUS=" + strconv.Itoa(g.exitCode))
-	return mode, nil
+	g.tell("EXIT_STATUS=" + strconv.Itoa(end.code))
+	return end, nil
 }
 
 // guardGate shuts the gate again whenever somebody else has opened it, and tells of it.
@@ -431,7 +439,7 @@ func (g *guest) startServices(ctx context.Context) {
 		g.log.printf("ready: %v", err)
 	}
 	g.log.printf("all services are ready")
-	g.tell("READY=1\nSTATUS=all services are ready")
+	g.tell(control.Ready)
 }
 
 // split takes a joined error apart.

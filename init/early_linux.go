@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 
 	"rouse/config"
@@ -24,11 +22,7 @@ func (g *guest) enterRoot() (carried []byte, err error) {
 	// The new root need not have modules of this kernel, so what rouse wants is loaded from here. Best effort: what then lacks
 	// says so itself, and after the switch the loader finds these there.
 	if rootfs.IsInitramfs() {
-		for _, err := range split(rootfs.LoadModules("", config.GuestModules())) {
-			if !errors.Is(err, fs.ErrNotExist) {
-				g.problem("module: %v", err)
-			}
-		}
+		g.loadModules(config.GuestModules())
 		carried, _ = os.ReadFile(config.Path)
 	}
 	moved, err := rootfs.EnterRoot(cmdline)

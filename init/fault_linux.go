@@ -10,12 +10,14 @@ import (
 func (g *guest) panicked(reason any, stack []byte) {
 	message := fmt.Sprintf("panic: %v", reason)
 	g.problem("%s", message)
-	g.log.warn("%s\r\n%s", message, stack)
+	g.log.warn("%s", stack)
 	if g.flow != nil {
 		g.flow.Fail(message)
 	}
 	// At once, whatever the flow is at. Last, for what panicked may have left the gate locked.
 	if g.gate != nil {
-		_ = g.gate.Set(firewall.Shut)
+		if err := g.gate.Set(firewall.Shut); err != nil {
+			g.problem("%s: the gate may be open: %v", message, err)
+		}
 	}
 }

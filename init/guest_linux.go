@@ -238,12 +238,10 @@ func (h hostView) Shutdown(mode string) error {
 	default:
 		return fmt.Errorf("shutdown %q: unknown; use powerdown, reboot or halt", mode)
 	}
-	select {
-	case h.g.end <- mode:
-		return nil
-	default:
+	if !h.g.exit(ending{mode: mode}) {
 		return fmt.Errorf("shutdown: %w: already on the way", control.ErrRefused)
 	}
+	return nil
 }
 
 // encode writes a report. One that cannot be written would be a mistake in its type.

@@ -22,7 +22,9 @@ type kernelPart struct{ g *guest }
 // is not ours to stir.
 func (p kernelPart) Reseed(id string, seed []byte) (any, error) {
 	if rootfs.Container() != "" {
-		return map[string]string{"skipped": "the random pool is the machine's, which was not copied"}, nil
+		const skipped = "the random pool is the machine's, for which its own init has to reseed"
+		p.g.flow.Warn("not reseeded: " + skipped)
+		return map[string]string{"skipped": skipped}, nil
 	}
 	m, err := p.g.pool.Reseed(id, seed)
 	if m.Warning != "" {
@@ -52,7 +54,7 @@ func (p kernelPart) Identify(_ context.Context, r quiesce.Resume) (any, error) {
 		detail["clock"] = stepClock(r.TimeNS)
 		detail["boot-id"] = renewBootID()
 	}
-	id, from, err := gather(&r)
+	id, from, err := p.gather(&r)
 	if err != nil {
 		return detail, err
 	}
@@ -71,7 +73,7 @@ func (p kernelPart) Identify(_ context.Context, r quiesce.Resume) (any, error) {
 }
 
 // gather puts the identity together. A source that is not there says nothing; one that says what cannot be read is an error.
-func gather(r *quiesce.Resume) (id *identity, from []string, err error) {
+func (p kernelPart) gather(r *quiesce.Resume) (id *identity, from []string, err error) {
 	id = &identity{}
 	for n, name := range []string{"MMDS", "fw_cfg", "rouse-resumed"} {
 		var text []byte
@@ -82,7 +84,7 @@ func gather(r *quiesce.Resume) (id *identity, from []string, err error) {
 		case n == 0:
 			text, err = mmdsIdentity()
 		default:
-			text, err = firmwareIdentity()
+			text, err = p.firmwareIdentity()
 		}
 		if err == nil && len(text) > 0 {
 			from = append(from, name)
@@ -115,12 +117,13 @@ func unreachable(err error) bool {
 // firmwareIdentity takes the file of the QEMU that runs now. Where the twin's QEMU had other files of ours but none of this name, the
 // list is read again: that loads the driver anew, which takes longer than all the rest of an adjust, so it is not done for
 // machines that were never told anything in this way.
-func firmwareIdentity() ([]byte, error) {
+func (p kernelPart) firmwareIdentity() ([]byte, error) {
 	files, err := rootfs.FirmwareFiles("opt/rouse")
 	if err == nil && len(files) > 0 && files["identity"] == nil {
-		if err = rootfs.RereadFirmware(); err == nil {
-			files, err = rootfs.FirmwareFiles("opt/rouse")
+		if err := rootfs.RereadFirmware(); err != nil {
+			p.g.flow.Warn("an identity from fw_cfg would not be seen: " + err.Error())
 		}
+		files, err = rootfs.FirmwareFiles("opt/rouse")
 	}
 	return bytes.TrimRight(files["identity"], "\x00 \n"), err // padding
 }

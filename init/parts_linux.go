@@ -104,7 +104,7 @@ func (p gatePart) Set(to quiesce.GateState) error {
 	err = p.g.gate.Set(state)
 	if errors.Is(err, firewall.ErrNoHold) {
 		// The drain then sees new flows too and may take longer; what follows is shut, which every mechanism knows.
-		p.g.log.printf("gate: %v: new flows go on until it is shut", err)
+		p.g.flow.Warn(err.Error() + ": new flows go on until it is shut")
 		return nil
 	}
 	if err == nil && to == quiesce.GateOpen {

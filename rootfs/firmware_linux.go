@@ -68,10 +68,11 @@ func readFirmware(fsys fs.FS, folder string) (map[string][]byte, error) {
 // RereadFirmware makes the kernel read the list of fw_cfg files again. A copy runs in another QEMU, which may have been given others; the
 // driver knows names, numbers and sizes from the time when it was loaded, and cannot be bound twice (drivers/firmware/qemu_fw_cfg.c
 // fw_cfg_sysfs_probe, v6.12: EBUSY), so its module is loaded anew. One that is built in reads files that it knows by name afresh, up to the
-// sizes that they had: a source that is given a file as large as its copies' will do.
+// sizes that they had: a source that is given a file as large as its copies' will do, and is what the error advises.
 func RereadFirmware() error {
-	if unix.DeleteModule("qemu_fw_cfg", unix.O_NONBLOCK) != nil {
-		return nil
+	if err := unix.DeleteModule("qemu_fw_cfg", unix.O_NONBLOCK); err != nil {
+		return fmt.Errorf("fw_cfg: its list cannot be read again: module qemu_fw_cfg cannot be unloaded: %w; start the machine "+
+			"that is copied with a file of the same name and size", err)
 	}
 	return LoadModules("", []string{"qemu_fw_cfg"})
 }

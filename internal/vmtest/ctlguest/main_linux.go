@@ -27,7 +27,7 @@ func main() {
 	case "end": // of all programs of guest-exec
 		_ = os.WriteFile("/sys/fs/cgroup/exec/cgroup.kill", []byte("1"), 0)
 	case "notify":
-		if err := control.NotifyReady(os.Args[2]); err != nil {
+		if err := control.Notify(os.Args[2], control.Ready); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
