@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"rouse/config/toml"
 	"rouse/internal/fmt"
 )
 
@@ -213,7 +212,7 @@ func (c *checker) service(key string, s Service) {
 	c.choice(key+".on-exit", "service.on-exit", s.OnExit)
 	c.choice(key+".seccomp", "service.seccomp", s.Seccomp)
 	c.choice(key+".ready", "service.ready", s.Ready)
-	c.probe(key+".ready", s.Ready, s.ReadyPort, s.ReadyURL, s.ReadyExec)
+	c.probe(key+".ready-", s.Ready, s.ReadyPort, s.ReadyURL, s.ReadyExec)
 	c.choice(key+".health.check", "health.check", s.Health.Check)
 	c.probe(key+".health.", s.Health.Check, s.Health.Port, s.Health.URL, s.Health.Exec)
 	if s.Nice < -20 || s.Nice > 19 {
@@ -233,20 +232,17 @@ func (c *checker) service(key string, s Service) {
 	}
 }
 
-// probe checks what belongs to one way of asking a service, and that nothing is there for another.
-func (c *checker) probe(key, kind string, port uint16, url string, argv []string) {
-	dash := ""
-	if !strings.HasSuffix(key, ".") {
-		dash = "-"
-	}
+// probe checks what belongs to one way of asking a service, and that nothing is there for another. Its keys begin
+// with prefix.
+func (c *checker) probe(prefix, kind string, port uint16, url string, argv []string) {
 	if (kind == "port") != (port != 0) {
-		c.add(key+dash+"port", "write \"port\" together with its number, as ready = \"port\" and ready-port = 443", "the kind is %q and the port %d", kind, port)
+		c.add(prefix+"port", "write \"port\" together with its number, as ready = \"port\" and ready-port = 443", "the kind is %q and the port %d", kind, port)
 	}
 	if (kind == "http") != (url != "") {
-		c.add(key+dash+"url", "write \"http\" together with a URL, as ready = \"http\" and ready-url = \"http://127.0.0.1:80/\"", "the kind is %q and the URL %q", kind, url)
+		c.add(prefix+"url", "write \"http\" together with a URL, as ready = \"http\" and ready-url = \"http://127.0.0.1:80/\"", "the kind is %q and the URL %q", kind, url)
 	}
 	if kind == "exec" || len(argv) > 0 {
-		c.exec(key+dash+"exec", argv)
+		c.exec(prefix+"exec", argv)
 	}
 }
 
@@ -273,15 +269,6 @@ func quoted(list []string) string {
 		q[i] = fmt.Sprintf("%q", s)
 	}
 	return strings.Join(q, ", ")
-}
-
-// CheckFiles is Document.CheckFiles for the text of one file.
-func CheckFiles(file string, text []byte, cfg Config, exists func(path string) error) []error {
-	tree, err := toml.ParseFile(file, text)
-	if err != nil {
-		return []error{refusal(file, err)}
-	}
-	return Document{cfg, tree}.CheckFiles(exists)
 }
 
 // CheckFiles asks exists about every program that the configuration would run, and reports those that

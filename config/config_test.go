@@ -128,11 +128,11 @@ func TestOverrides(t *testing.T) {
 }
 
 func TestCheckFiles(t *testing.T) {
-	c, err := Parse("rouse.toml", []byte(good), nil)
+	d, err := Load([]Source{{Name: "rouse.toml", Text: []byte(good)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	errs := CheckFiles("rouse.toml", []byte(good), c, func(path string) error {
+	errs := d.CheckFiles(func(path string) error {
 		if path == "/usr/bin/hello" {
 			return errors.New(path + " is not in the image")
 		}
