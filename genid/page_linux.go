@@ -28,15 +28,9 @@ type Page struct {
 	text string
 }
 
-// OpenPage finds the VMGenID by the ACPI tables in tables (/sys/firmware/acpi/tables) and maps it from
-// mem (/dev/mem). The error wraps acpi.ErrNotFound where the machine has none, and ErrUnreadable where
-// its bytes cannot be seen.
-func OpenPage(tables fs.FS, mem string) (*Page, error) {
-	return FindPage(Options{Tables: tables, Memory: mem, Iomem: "/proc/iomem"})
-}
-
-// FindPage is OpenPage for machines that may have a device tree in place of ACPI. It uses Tables, Tree,
-// Memory and Iomem of o.
+// FindPage finds the VMGenID by the ACPI tables or, where these have none, by the device tree, and maps it. It uses
+// Tables, Tree, Memory and Iomem of o. The error wraps acpi.ErrNotFound where the machine has none, and
+// ErrUnreadable where its bytes cannot be seen.
 func FindPage(o Options) (*Page, error) {
 	list, err := readTables(o.Tables)
 	if err != nil {

@@ -10,44 +10,6 @@ import (
 	"rouse/internal/fmt"
 )
 
-// SwitchRoot makes the file system mounted at target the root, as [MoveRoot] does, and executes init there as this
-// process, with args (init's own name first) and the whole environment of this one. It returns only on error.
-func SwitchRoot(target, init string, args []string) error {
-	// Looked at before anything is moved, while there is still a way back.
-	if err := executable(target, init); err != nil {
-		return fmt.Errorf("switch root: %s on the new root: %w", init, err)
-	}
-	if err := MoveRoot(target); err != nil {
-		return err
-	}
-	return fmt.Errorf("switch root: execute %s: %w", init, unix.Exec(init, args, os.Environ()))
-}
-
-// executable resolves links as they will lead once target is the root: /sbin/init may be a link to /init.
-func executable(target, name string) error {
-	root, err := unix.Open(target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(root)
-	fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
-	if errors.Is(err, unix.ENOSYS) {
-		return nil // before Linux 5.6; the exec will tell
-	}
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
-		return fmt.Errorf("mode %o: %w", st.Mode, unix.EACCES)
-	}
-	return nil
-}
-
 // MoveRoot makes the file system mounted at target the root of this mount namespace and goes on in it. /dev, /proc, /sys
 // and /run move along with all that is mounted in them; what an initramfs holds is deleted, which gives its memory
 // back. After an error the old root may be half emptied: power off. The initramfs cannot be left by

@@ -106,7 +106,7 @@ func ask(text string) (tree any, err error) {
 
 // differ compares the two readers over one text, and says what is wrong.
 func differ(text string) string {
-	doc, err := Parse([]byte(text))
+	doc, err := ParseFile("", []byte(text))
 	theirs, theirErr := ask(text)
 	var e *Error
 	errors.As(err, &e)
@@ -198,7 +198,7 @@ func TestSuite(t *testing.T) {
 		name, _ := filepath.Rel(root, path)
 		folder, _, _ := strings.Cut(name, string(filepath.Separator))
 		counts[folder]++
-		doc, err := Parse(text)
+		doc, err := ParseFile("", text)
 		switch {
 		case folder == "valid" && err != nil:
 			t.Errorf("%s: %v", name, err)
@@ -271,7 +271,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add("text='a'\non=true\ntiny=-1\nbig=1\nwait='1s'\nnumbers=[[1],[]]\nsub.item.name='x'\n[[service]]\nport=1\nexec=['a']\n[[service.hook]]\nname='y'")
 	f.Fuzz(func(t *testing.T, text string) {
-		doc, err := Parse([]byte(text))
+		doc, err := ParseFile("", []byte(text))
 		var e *Error
 		if errors.As(err, &e) {
 			inside(t, text, e.Position)

@@ -17,10 +17,7 @@ type parser struct {
 	err       *Error
 }
 
-// Parse reads a text. The error is an *Error.
-func Parse(text []byte) (*Value, error) { return ParseFile("", text) }
-
-// ParseFile is Parse for the text of a file, whose name every position then has.
+// ParseFile reads the text of a file, whose name every position then has. The error is an *Error.
 func ParseFile(file string, text []byte) (*Value, error) {
 	root := &Value{Kind: Table, made: header, Position: Position{1, 1, file}}
 	p := &parser{file: file, text: strings.TrimPrefix(string(text), "\ufeff"), line: 1}

@@ -1,6 +1,6 @@
 // Package toml reads TOML 1.0 for rouse's configuration, and keeps the place of everything.
 //
-// The easy case is Parse, which makes a tree of values of a text, and Value.Decode, which puts the
+// The easy case is ParseFile, which makes a tree of values of a text, and Value.Decode, which puts the
 // tree into a struct by its `toml:"name"` tags. Whoever wrote the text wants to be told all that is
 // wrong, and where: Decode goes on after an unknown key or a wrong type and gives each with line,
 // column and whole key, the index in a list included (service[1].exec). Text that is no TOML ends the
@@ -21,7 +21,7 @@ package toml
 
 import "strconv"
 
-// MaxSize is the longest text that Parse takes, in bytes, and MaxDepth how deep arrays, inline tables
+// MaxSize is the longest text that ParseFile takes, in bytes, and MaxDepth how deep arrays, inline tables
 // and the parts of a key may go, each. Both are far above what a configuration needs and far below
 // what would bring a guest with little memory down.
 const (
@@ -48,7 +48,7 @@ var kindNames = [...]string{"a string", "an integer", "a boolean", "an array", "
 // String is the kind's name with its article.
 func (k Kind) String() string { return kindNames[k] }
 
-// Position is a place in the text that Parse or ParseFile was given. Line and Column count from 1; Column counts bytes.
+// Position is a place in the text that ParseFile was given. Line and Column count from 1; Column counts bytes.
 type Position struct {
 	Line, Column int
 	File         string

@@ -67,7 +67,7 @@ name = "h"
 	want.Items = []item{{Name: "two\nlines joined"}, {Exec: []string{"/bin/true"}, Hooks: []item{{Name: "h"}}}}
 	for name, text := range map[string]string{"lf": text, "crlf": strings.ReplaceAll(text, "\n", "\r\n"), "bom": "\ufeff" + text} {
 		t.Run(name, func(t *testing.T) {
-			doc, err := Parse([]byte(text))
+			doc, err := ParseFile("", []byte(text))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ name = "h"
 
 // Decode tells of all that is wrong, each with its place and whole key.
 func TestDecodeRefuses(t *testing.T) {
-	doc, err := Parse([]byte(`text = 3
+	doc, err := ParseFile("", []byte(`text = 3
 txt = 3
 Text = "names are letter by letter"
 tiny = 128
@@ -185,7 +185,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := Parse([]byte(tt.text))
+			_, err := ParseFile("", []byte(tt.text))
 			var e *Error
 			if !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("error = %v, want %q in it", err, tt.want)
@@ -198,7 +198,7 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestAt(t *testing.T) {
-	doc, err := Parse([]byte("[quiesce]\ntimeout = '1s'\n[[service]]\n[[service]]\nname = 'b'\nhook = [\n{},\n{ exec = [\n'x'] }]\n"))
+	doc, err := ParseFile("", []byte("[quiesce]\ntimeout = '1s'\n[[service]]\n[[service]]\nname = 'b'\nhook = [\n{},\n{ exec = [\n'x'] }]\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestParseIsLinear(t *testing.T) {
 				}
 				text := []byte(b.String())
 				return testing.AllocsPerRun(1, func() {
-					if _, err := Parse(text); err != nil {
+					if _, err := ParseFile("", text); err != nil {
 						t.Fatal(err)
 					}
 				})

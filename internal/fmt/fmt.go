@@ -67,9 +67,6 @@ func Fprintln(w io.Writer, args ...any) (int, error) {
 	return w.Write(append(p.out, '\n'))
 }
 
-// Printf is Fprintf to the standard output, Println Fprintln.
-func Printf(format string, args ...any) (int, error) { return Fprintf(os.Stdout, format, args...) }
-
 // Println writes a line to the standard output.
 func Println(args ...any) (int, error) { return Fprintln(os.Stdout, args...) }
 

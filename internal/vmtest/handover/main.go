@@ -5,6 +5,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"rouse/rootfs"
 )
@@ -31,5 +34,8 @@ func run() error {
 	if err := root.Mount("/newroot"); err != nil {
 		return err
 	}
-	return rootfs.SwitchRoot("/newroot", "/sbin/init", []string{"/sbin/init"})
+	if err := rootfs.MoveRoot("/newroot"); err != nil {
+		return err
+	}
+	return unix.Exec("/sbin/init", []string{"/sbin/init"}, os.Environ())
 }

@@ -74,7 +74,10 @@ func initramfs() error {
 	if err := os.Setenv(handed, "yes"); err != nil {
 		return err
 	}
-	return rootfs.SwitchRoot("/newroot", "/sbin/init", []string{"/sbin/init", "word"})
+	if err := rootfs.MoveRoot("/newroot"); err != nil {
+		return err
+	}
+	return fmt.Errorf("execute: %w", unix.Exec("/sbin/init", []string{"/sbin/init", "word"}, os.Environ()))
 }
 
 func second() {
