@@ -20,6 +20,7 @@ type conn struct {
 	fd    int
 	inode uint64 // its own, to leave it out of what it lists
 	seq   uint32
+	out   []byte                              // room for a request: a look allocates none
 	read  func(fd int, p []byte) (int, error) // the seam at which tests tear dumps
 }
 
@@ -28,7 +29,7 @@ func dial(protocol int) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket netlink %d: %w", protocol, err)
 	}
-	c := &conn{fd: fd, read: unix.Read}
+	c := &conn{fd: fd, out: make([]byte, requestSize), read: unix.Read}
 	// A dump is answered inside recv(2); a kernel that does not answer must not hang PID 1 for ever.
 	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
 	if err == nil {

@@ -24,7 +24,7 @@ func played(t *testing.T, answer func(seq uint32) []byte) *conn {
 }
 
 func reply(kind, flags uint16, seq uint32, payload ...byte) []byte {
-	b := append(newRequest(kind, flags), payload...)
+	b := append(newRequest(nil, kind, flags), payload...)
 	setSeq(b, seq)
 	return seal(b)
 }
@@ -34,7 +34,7 @@ func done(flags uint16, seq uint32, errno unix.Errno) []byte {
 }
 
 func collect(c *conn) (got []byte, err error) {
-	err = c.dump(context.Background(), make([]byte, 4096), newRequest(1, 0),
+	err = c.dump(context.Background(), make([]byte, 4096), newRequest(nil, 1, 0),
 		func(b []byte) { got = append(got, b...) }, func() { got = nil })
 	return got, err
 }

@@ -44,7 +44,7 @@ func FlushConntrack() error {
 // conntrackFlush is IPCTNL_MSG_CT_DELETE (2) of NFNL_SUBSYS_CTNETLINK (1) without a tuple: everything. It is followed
 // by struct nfgenmsg { __u8 nfgen_family, version; __be16 res_id; }.
 func conntrackFlush() []byte {
-	return seal(append(newRequest(1<<8|2, flagAck), unix.AF_UNSPEC, 0, 0, 0))
+	return seal(append(newRequest(nil, 1<<8|2, flagAck), unix.AF_UNSPEC, 0, 0, 0))
 }
 
 // ask sends one request and waits for its acknowledgement.
@@ -67,7 +67,7 @@ func FlushNeighbours() error {
 			learned = append(learned, request)
 		}
 	}
-	request := seal(append(newRequest(unix.RTM_GETNEIGH, flagDump), make([]byte, ndmsgLen)...))
+	request := seal(append(newRequest(nil, unix.RTM_GETNEIGH, flagDump), make([]byte, ndmsgLen)...))
 	err = c.dump(context.Background(), make([]byte, bufferSize), request, each, func() { learned = nil })
 	if err != nil {
 		return fmt.Errorf("list neighbours: %w", err)
@@ -98,7 +98,7 @@ func forgetNeighbour(b []byte) (request []byte, ok bool) {
 			return nil, false
 		}
 		if kind == unix.NDA_DST {
-			head := append(newRequest(unix.RTM_DELNEIGH, flagAck), b[:ndmsgLen]...)
+			head := append(newRequest(nil, unix.RTM_DELNEIGH, flagAck), b[:ndmsgLen]...)
 			return seal(appendAttr(head, unix.NDA_DST, value)), true
 		}
 		attrs = rest

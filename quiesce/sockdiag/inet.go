@@ -75,7 +75,17 @@ func parseInet(b []byte, r *inetRow) bool {
 //
 // filter is a program for INET_DIAG_REQ_BYTECODE, or nil. IPPROTO_MPTCP does not fit in sdiag_protocol: it goes in an
 // attribute of its own, and IPPROTO_RAW stands in its place so that a kernel without the attribute does not answer with TCP.
-func inetRequest(family uint8, proto uint16, states uint32, withMemory bool, filter []byte) []byte {
+//
+// Family afUnspec is for TCP alone and stands for both: it takes the older TCPDIAG_GETSOCK, which the kernel turns into the
+// same dump without a family to compare with (inet_diag_dump_compat, net/ipv4/inet_diag.c), so that its table, the work
+// of a look, is walked once instead of twice:
+//
+//	struct inet_diag_req {
+//		__u8 idiag_family, idiag_src_len, idiag_dst_len, idiag_ext;
+//		struct inet_diag_sockid id;
+//		__u32 idiag_states, idiag_dbs;
+//	};
+func inetRequest(b []byte, family uint8, proto uint16, states uint32, withMemory bool, filter []byte) []byte {
 	short, ext := uint8(proto), uint8(0)
 	if proto > 255 {
 		short = protoRaw
@@ -83,9 +93,15 @@ func inetRequest(family uint8, proto uint16, states uint32, withMemory bool, fil
 	if withMemory {
 		ext = 1 << (inetAttrMem - 1)
 	}
-	b := append(newRequest(sockDiagByFamily, flagDump), family, short, ext, 0)
-	b = appendU32(b, states)
-	b = append(b, make([]byte, sockidLen)...)
+	if family == afUnspec {
+		b = append(newRequest(b, tcpDiagGetSock, flagDump), family, 0, 0, ext)
+		b = append(b, make([]byte, sockidLen)...)
+		b = appendU32(appendU32(b, states), 0)
+	} else {
+		b = append(newRequest(b, sockDiagByFamily, flagDump), family, short, ext, 0)
+		b = appendU32(b, states)
+		b = append(b, make([]byte, sockidLen)...)
+	}
 	if filter != nil {
 		b = appendAttr(b, inetReqBytes, filter)
 	}

@@ -29,7 +29,7 @@ func (ins *Inspector) Inherited(ctx context.Context) ([]Socket, error) {
 	return l.found, nil
 }
 
-// connections runs visit for each protocol and family that has connections, with the states they can be in. What
+// connections runs visit for each protocol and family, or both at once, that has connections, with the states they can be in. What
 // /proc/net/protocols counts is not used here: it leaves out TIME_WAIT, and a step of safety asks the tables themselves.
 func (l *look) connections(ns *namespace, visit func(*namespace, *source, uint8, uint32) error) error {
 	for i := range ns.sources {
@@ -42,7 +42,7 @@ func (l *look) connections(ns *namespace, visit func(*namespace, *source, uint8,
 		default:
 			continue
 		}
-		for _, family := range families {
+		for _, family := range s.families() {
 			if err := visit(ns, s, family, states); err != nil {
 				return fmt.Errorf("%s by %s: %w", s.protocol, s.kind, err)
 			}
@@ -53,7 +53,7 @@ func (l *look) connections(ns *namespace, visit func(*namespace, *source, uint8,
 
 func (l *look) outside(ns *namespace, s *source, family uint8, states uint32) error {
 	mark := len(l.found)
-	err := l.rows(ns, s, family, states, notLoopback(), func(r *inetRow) {
+	err := l.rows(ns, s, family, states, l.ins.filter, func(r *inetRow) {
 		if leaves(r) {
 			v := verdict{reason: whyInherited, unread: uint64(r.rqueue), unsent: uint64(r.wqueue)}
 			l.addInet(ns, s, r, v)

@@ -54,6 +54,7 @@ type Inspector struct {
 	spaces  []*namespace // the first is its own
 	home    uint64       // inode of the first
 	buf     []byte
+	filter  []byte                 // notLoopback
 	since   map[identity]time.Time // when what the last look found was first found
 	handles handles
 	owners  owners
@@ -65,7 +66,7 @@ func New(o Options) (*Inspector, error) {
 	if o.ExcludePIDs == nil {
 		o.ExcludePIDs = []int{os.Getpid()}
 	}
-	ins := &Inspector{options: o, buf: make([]byte, bufferSize)}
+	ins := &Inspector{options: o, buf: make([]byte, bufferSize), filter: notLoopback()}
 	runtime.LockOSThread() // all of it in the one namespace
 	defer runtime.UnlockOSThread()
 	var st unix.Stat_t

@@ -45,9 +45,9 @@ func parseUnix(b []byte, r *unixRow) bool {
 
 // unixRequest: struct unix_diag_req { __u8 sdiag_family, sdiag_protocol; __u16 pad; __u32 udiag_states, udiag_ino,
 // udiag_show, udiag_cookie[2]; }.
-func unixRequest(states uint32) []byte {
+func unixRequest(b []byte, states uint32) []byte {
 	const show = 0x1 | 0x4 | 0x8 | 0x10 // NAME, PEER, ICONS, RQLEN
-	b := append(newRequest(sockDiagByFamily, flagDump), afUnix, 0, 0, 0)
+	b = append(newRequest(b, sockDiagByFamily, flagDump), afUnix, 0, 0, 0)
 	b = appendU32(appendU32(appendU32(b, states), 0), show)
 	return seal(append(b, make([]byte, 8)...))
 }
@@ -120,13 +120,13 @@ func findMemory(attrs []byte, want uint16) memory {
 
 // packetRequest: struct packet_diag_req { __u8 sdiag_family, sdiag_protocol; __u16 pad; __u32 pdiag_ino, pdiag_show,
 // pdiag_cookie[2]; }, PACKET_SHOW_MEMINFO.
-func packetRequest() []byte { return familyRequest(afPacket, 0, 0x10) }
+func packetRequest(b []byte) []byte { return familyRequest(b, afPacket, 0, 0x10) }
 
 // netlinkRequest has the same shape; NDIAG_PROTO_ALL, NDIAG_SHOW_MEMINFO.
-func netlinkRequest() []byte { return familyRequest(afNetlink, 0xff, 0x1) }
+func netlinkRequest(b []byte) []byte { return familyRequest(b, afNetlink, 0xff, 0x1) }
 
-func familyRequest(family, protocol uint8, show uint32) []byte {
-	b := append(newRequest(sockDiagByFamily, flagDump), family, protocol, 0, 0)
+func familyRequest(b []byte, family, protocol uint8, show uint32) []byte {
+	b = append(newRequest(b, sockDiagByFamily, flagDump), family, protocol, 0, 0)
 	b = appendU32(appendU32(b, 0), show)
 	return seal(append(b, make([]byte, 8)...))
 }
@@ -179,6 +179,6 @@ const (
 	rtmGetQdisc = 38
 )
 
-func qdiscRequest() []byte {
-	return seal(append(newRequest(rtmGetQdisc, flagDump), make([]byte, 20)...))
+func qdiscRequest(b []byte) []byte {
+	return seal(append(newRequest(b, rtmGetQdisc, flagDump), make([]byte, 20)...))
 }

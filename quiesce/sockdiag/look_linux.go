@@ -13,6 +13,11 @@ type look struct {
 	found  []Socket
 	id     [sockidLen]byte // addresses of the /proc line being read
 	walker walker
+
+	// The row being read. They stand here for rows are handed to functions, and would be allocated for each dump.
+	inetRow   inetRow
+	unixRow   unixRow
+	memoryRow memoryRow
 }
 
 // busyStates are those in which a socket can hold something: not TIME_WAIT. Those of UDP are ESTABLISHED and CLOSE.
@@ -22,8 +27,6 @@ const (
 	inheritStates = busyStates&^(1<<tcpListen) | 1<<tcpTimeWait
 	everyState    = ^uint32(0)
 )
-
-var families = [...]uint8{afInet, afInet6}
 
 // all looks at every source of a namespace and keeps what is busy.
 func (l *look) all(ns *namespace) error {
@@ -63,7 +66,8 @@ func (l *look) source(ns *namespace, s *source, used *usage) error {
 func (l *look) dump(ns *namespace, s *source, family uint8, states uint32, filter []byte, each func([]byte)) error {
 	mark := len(l.found)
 	restart := func() { l.found = l.found[:mark] }
-	return ns.conn(s).dump(l.ctx, l.ins.buf, s.request(family, states, filter), each, restart)
+	c := ns.conn(s)
+	return c.dump(l.ctx, l.ins.buf, s.request(c.out, family, states, filter), each, restart)
 }
 
 // inet looks at one protocol of both families, those that have a socket at all.
@@ -81,8 +85,8 @@ func (l *look) inet(ns *namespace, s *source, used *usage) error {
 			l.addInet(ns, s, r, v)
 		}
 	}
-	for i, family := range families {
-		if s.counted && !used.has(s.names[i]) {
+	for _, family := range s.families() {
+		if !s.used(used, family) {
 			continue
 		}
 		if err := l.rows(ns, s, family, states, nil, each); err != nil {
@@ -94,11 +98,11 @@ func (l *look) inet(ns *namespace, s *source, used *usage) error {
 
 // rows hands out the sockets of one protocol and family that are in one of the states, from wherever they are read.
 func (l *look) rows(ns *namespace, s *source, family uint8, states uint32, filter []byte, each func(*inetRow)) error {
-	var row inetRow
+	row := &l.inetRow
 	if s.kind == byDiag {
 		return l.dump(ns, s, family, states, filter, func(b []byte) {
-			if parseInet(b, &row) {
-				each(&row)
+			if parseInet(b, row) {
+				each(row)
 			}
 		})
 	}
@@ -110,8 +114,8 @@ func (l *look) rows(ns *namespace, s *source, family uint8, states uint32, filte
 		return err
 	}
 	return ns.lines(file, l.ins.buf, func(line []byte) {
-		if parseProcInet(line, &l.id, &row) && row.state < 32 && states>>row.state&1 != 0 {
-			each(&row)
+		if parseProcInet(line, &l.id, row) && row.state < 32 && states>>row.state&1 != 0 {
+			each(row)
 		}
 	})
 }
@@ -143,13 +147,13 @@ func (l *look) unix(ns *namespace, s *source) error {
 	if s.kind == byHandle {
 		return l.unixHandles(ns)
 	}
-	var row unixRow
+	row := &l.unixRow
 	return l.dump(ns, s, afUnix, everyState, nil, func(b []byte) {
-		if !parseUnix(b, &row) {
+		if !parseUnix(b, row) {
 			return
 		}
-		if v := unixVerdict(&row); v.reason != "" {
-			l.addUnix(ns, &row, v)
+		if v := unixVerdict(row); v.reason != "" {
+			l.addUnix(ns, row, v)
 		}
 	})
 }
@@ -168,13 +172,13 @@ func (l *look) addUnix(ns *namespace, r *unixRow, v verdict) *Socket {
 
 // memory serves packet and netlink. Netlink sockets of the kernel itself (port 0) have no reader and are passed over.
 func (l *look) memory(ns *namespace, s *source, states uint32, parse, parseLine func([]byte, *memoryRow) bool) error {
-	var row memoryRow
+	row := &l.memoryRow
 	each := func(b []byte) {
-		if !parse(b, &row) || s.family == afNetlink && row.port == 0 {
+		if !parse(b, row) || s.family == afNetlink && row.port == 0 {
 			return
 		}
 		if v := memoryVerdict(row.memory); v.reason != "" && !l.ins.own(uint64(row.inode)) {
-			l.addMemory(ns, s, &row, v)
+			l.addMemory(ns, s, row, v)
 		}
 	}
 	if s.kind == byDiag {

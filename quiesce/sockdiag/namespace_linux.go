@@ -34,6 +34,7 @@ type source struct {
 	otherwise string    // kind where there is no diag
 	files     [2]string // under /proc/net
 	counted   bool      // /proc/net/protocols is believed when it says that there are none
+	both      bool      // one dump gives both families
 }
 
 // protocols in the order in which they are looked at, which is that in which bytes come in: from the device up to the
@@ -120,8 +121,15 @@ func (ns *namespace) findSources(withhold []string, buf []byte) error {
 		case slices.Contains(withhold, s.protocol) || slices.Contains(withhold, "all"):
 			s.kind = s.otherwise
 		default:
-			if err := ns.probe(s, buf); err != nil {
+			there, err := ns.probe(s, s.family, buf)
+			if err == nil && there && s.proto == protoTCP {
+				s.both, err = ns.probe(s, afUnspec, buf)
+			}
+			if err != nil {
 				return fmt.Errorf("probe %s: %w", s.protocol, err)
+			}
+			if !there {
+				s.kind = s.otherwise
 			}
 		}
 		if s.kind == byHandle && !canDuplicate() {
@@ -135,14 +143,13 @@ func (ns *namespace) findSources(withhold []string, buf []byte) error {
 }
 
 // probe asks for sockets in no state at all, and sees whether the kernel understands.
-func (ns *namespace) probe(s *source, buf []byte) error {
-	request := s.request(s.family, 0, nil)
-	err := ns.conn(s).dump(context.Background(), buf, request, func([]byte) {}, func() {})
+func (ns *namespace) probe(s *source, family uint8, buf []byte) (there bool, err error) {
+	c := ns.conn(s)
+	err = c.dump(context.Background(), buf, s.request(c.out, family, 0, nil), func([]byte) {}, func() {})
 	if absent(err) {
-		s.kind = s.otherwise
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // canDuplicate: pidfd_getfd is there (Linux 5.6). Whether it is allowed is seen when it is needed.
@@ -205,18 +212,36 @@ func (ns *namespace) conn(s *source) *conn {
 	return ns.diag
 }
 
-func (s *source) request(family uint8, states uint32, filter []byte) []byte {
+// families are those to ask for one after the other.
+func (s *source) families() []uint8 {
+	if s.both {
+		return eitherFamily[:]
+	}
+	return families[:]
+}
+
+var (
+	families     = [...]uint8{afInet, afInet6}
+	eitherFamily = [...]uint8{afUnspec}
+)
+
+// used tells whether there may be sockets of a family.
+func (s *source) used(u *usage, family uint8) bool {
+	return !s.counted || family != afInet6 && u.has(s.names[0]) || family != afInet && u.has(s.names[1])
+}
+
+func (s *source) request(b []byte, family uint8, states uint32, filter []byte) []byte {
 	switch {
 	case s.protocol == "qdisc":
-		return qdiscRequest()
+		return qdiscRequest(b)
 	case family == afUnix:
-		return unixRequest(states)
+		return unixRequest(b, states)
 	case family == afPacket:
-		return packetRequest()
+		return packetRequest(b)
 	case family == afNetlink:
-		return netlinkRequest()
+		return netlinkRequest(b)
 	}
-	return inetRequest(family, s.proto, states, s.proto == protoTCP, filter)
+	return inetRequest(b, family, s.proto, states, s.proto == protoTCP, filter)
 }
 
 // usage is which protocols of /proc/net/protocols have no socket in a namespace: one bit for each name of the table above.
@@ -279,7 +304,7 @@ func (ns *namespace) lines(name string, buf []byte, each func(line []byte)) erro
 // addresses lists the namespace's own; with a name, only that interface's.
 func (ns *namespace) addresses(ctx context.Context, buf []byte, name string) ([]netip.Addr, error) {
 	var out []netip.Addr
-	request := seal(append(newRequest(unix.RTM_GETADDR, flagDump), make([]byte, 8)...))
+	request := seal(append(newRequest(nil, unix.RTM_GETADDR, flagDump), make([]byte, 8)...))
 	each := func(b []byte) {
 		if a, index, ok := parseAddress(b); ok && (name == "" || interfaceName(ns.route.fd, index) == name) {
 			out = append(out, a)

@@ -17,6 +17,7 @@ const (
 	flagDumpIntr = 0x10
 	flagDump     = 0x300 // NLM_F_ROOT | NLM_F_MATCH
 
+	tcpDiagGetSock   = 18
 	sockDiagByFamily = 20
 	sockDestroy      = 21
 
@@ -60,9 +61,12 @@ func nextAttr(b []byte) (kind uint16, value, rest []byte, ok bool) {
 
 func align4(n int) int { return (n + 3) &^ 3 }
 
-// newRequest begins a message of that kind and flags; seal gives it its length.
-func newRequest(kind, flags uint16) []byte {
-	b := make([]byte, headerLen, 128)
+// requestSize holds the longest request: TCP's with its filter.
+const requestSize = 160
+
+// newRequest begins a message of that kind and flags in the room of b, of which nothing is kept; seal gives it its length.
+func newRequest(b []byte, kind, flags uint16) []byte {
+	b = append(b[:0], make([]byte, headerLen)...)
 	binary.NativeEndian.PutUint16(b[4:], kind)
 	binary.NativeEndian.PutUint16(b[6:], flags|flagRequest)
 	return b

@@ -55,13 +55,15 @@ func TestParseInet(t *testing.T) {
 func TestRequests(t *testing.T) {
 	zeros := func(n int) []byte { return make([]byte, n) }
 	for name, c := range map[string]struct{ got, want []byte }{
-		"tcp": {inetRequest(afInet6, protoTCP, 0x1e3e, true, nil),
+		"tcp": {inetRequest(nil, afInet6, protoTCP, 0x1e3e, true, nil),
 			bytes.Join([][]byte{words(72, 20|0x301<<16, 0, 0), {10, 6, 64, 0}, words(0x1e3e), zeros(48)}, nil)},
-		"mptcp": {inetRequest(afInet, protoMPTCP, 1, false, nil),
+		"tcp of both": {inetRequest(nil, afUnspec, protoTCP, 0x1e3e, true, []byte{1, 4, 4, 0}),
+			bytes.Join([][]byte{words(84, 18|0x301<<16, 0, 0), {0, 0, 0, 64}, zeros(48), words(0x1e3e, 0, 8|1<<16), {1, 4, 4, 0}}, nil)},
+		"mptcp": {inetRequest(nil, afInet, protoMPTCP, 1, false, nil),
 			bytes.Join([][]byte{words(80, 20|0x301<<16, 0, 0), {2, 255, 0, 0}, words(1), zeros(48), words(8|3<<16, 262)}, nil)},
-		"unix":    {unixRequest(7), bytes.Join([][]byte{words(40, 20|0x301<<16, 0, 0), {1, 0, 0, 0}, words(7, 0, 0x1d, 0, 0)}, nil)},
-		"packet":  {packetRequest(), bytes.Join([][]byte{words(36, 20|0x301<<16, 0, 0), {17, 0, 0, 0}, words(0, 16, 0, 0)}, nil)},
-		"netlink": {netlinkRequest(), bytes.Join([][]byte{words(36, 20|0x301<<16, 0, 0), {16, 255, 0, 0}, words(0, 1, 0, 0)}, nil)},
+		"unix":    {unixRequest(nil, 7), bytes.Join([][]byte{words(40, 20|0x301<<16, 0, 0), {1, 0, 0, 0}, words(7, 0, 0x1d, 0, 0)}, nil)},
+		"packet":  {packetRequest(nil), bytes.Join([][]byte{words(36, 20|0x301<<16, 0, 0), {17, 0, 0, 0}, words(0, 16, 0, 0)}, nil)},
+		"netlink": {netlinkRequest(nil), bytes.Join([][]byte{words(36, 20|0x301<<16, 0, 0), {16, 255, 0, 0}, words(0, 1, 0, 0)}, nil)},
 		"destroy": {appendDestroy(nil, afInet, protoTCP, &[48]byte{1}, 9, flagAck),
 			bytes.Join([][]byte{words(72, 21|0x5<<16, 9, 0), {2, 6, 0, 0}, words(0xffffffff), {1}, zeros(47)}, nil)},
 	} {
@@ -195,7 +197,7 @@ func TestNotLoopback(t *testing.T) {
 
 func FuzzMessages(f *testing.F) {
 	f.Add(inetMessage(afInet, 1, 1, 1, 1, attr(7, words(1, 2, 3, 4, 5, 6, 7, 8, 9))))
-	f.Add(seal(append(newRequest(3, 0), inetMessage(afInet6, 10, 1, 1, 1)...)))
+	f.Add(seal(append(newRequest(nil, 3, 0), inetMessage(afInet6, 10, 1, 1, 1)...)))
 	f.Add(bytes.Join([][]byte{{1, 5, 1, 0}, words(42, 7, 0), attr(0, []byte("\x00a")), attr(4, words(8, 9))}, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var i inetRow

@@ -133,6 +133,7 @@ func address(family uint8, b []byte) netip.Addr {
 
 // Address families, include/linux/socket.h. Kept here so that the parsers build anywhere.
 const (
+	afUnspec  = 0
 	afUnix    = 1
 	afInet    = 2
 	afInet6   = 10
