@@ -269,4 +269,5 @@ func (g *guest) watcher(w sysgenid.Watcher) quiesce.Watcher {
 
 type networkPart struct{}
 
-func (networkPart) Announce() error { return rootfs.Announce() }
+func (networkPart) AwaitLinks() error { return rootfs.AwaitLinks() }
+func (networkPart) Announce() error   { return rootfs.Announce() }

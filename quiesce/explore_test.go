@@ -218,14 +218,14 @@ func explorePath(t *testing.T, path []int) (key string, next []int) {
 // exploreStarts are where an exploration begins: a machine that runs, and the steps that take it further.
 var exploreStarts = map[string]string{
 	"running":   "",
-	"draining":  "quiesce ok ok",
-	"freezing":  "quiesce ok ok tick tick ok ok ok",
-	"quiesced":  "quiesce ok ok tick tick ok ok ok ok ok ok",
-	"thawing":   "quiesce ok ok tick tick ok ok ok ok ok ok release ok",
-	"adjusting": "quiesce ok ok tick tick ok ok ok ok ok ok clone tick ok ok",
-	"waiting":   "mute quiesce ok ok tick tick ok ok ok ok ok ok clone tick ok ok ok ok ok ok ok ok",
+	"draining":  "quiesce ok ok ok",
+	"freezing":  "quiesce ok ok ok tick tick ok ok ok",
+	"quiesced":  "quiesce ok ok ok tick tick ok ok ok ok ok ok",
+	"thawing":   "quiesce ok ok ok tick tick ok ok ok ok ok ok release ok",
+	"adjusting": "quiesce ok ok ok tick tick ok ok ok ok ok ok clone tick ok ok",
+	"waiting":   "mute quiesce ok ok ok tick tick ok ok ok ok ok ok clone tick ok ok ok ok ok ok ok ok",
 	"faulted":   "fault ok clone long ok ok ok ok ok ok ok ok tick tick tick",
-	"held":      "mute quiesce ok ok tick tick ok ok ok ok ok ok clone tick ok ok ok ok ok ok ok ok long",
+	"held":      "mute quiesce ok ok ok tick tick ok ok ok ok ok ok clone tick ok ok ok ok ok ok ok ok long",
 }
 
 func parsePath(words string) (path []int) {

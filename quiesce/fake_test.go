@@ -221,6 +221,7 @@ func (f *fake) Reseed(id string, _ []byte) (any, error) {
 }
 
 func (f *fake) Identify(context.Context, Resume) (any, error) { return nil, f.step("identify") }
+func (f *fake) AwaitLinks() error                             { return f.step("links") }
 func (f *fake) Announce() error                               { return f.step("announce") }
 
 // filesystems is a type of its own because Services has the same method names.

@@ -31,7 +31,7 @@ func TestFaultHolds(t *testing.T) {
 
 // A panic in any part is a fault and ends nothing.
 func TestPanicHolds(t *testing.T) {
-	for _, step := range []string{"before", "gate hold", "busy", "gate shut", "barrier", "settle", "freeze", "fsfreeze",
+	for _, step := range []string{"before", "links", "gate hold", "busy", "gate shut", "barrier", "settle", "freeze", "fsfreeze",
 		"reseed", "identify", "sever", "bump", "fsthaw", "thaw", "wait", "after", "gate open", "announce"} {
 		t.Run(step, func(t *testing.T) {
 			run(t, nil, func(t *testing.T, f *fake, m *Machine) {

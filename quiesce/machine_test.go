@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	fullQuiesce = "before, gate hold, gate shut, settle, freeze, fsfreeze"
+	fullQuiesce = "before, links, gate hold, gate shut, settle, freeze, fsfreeze"
 	fullAdjust  = "gate shut, reseed, fsthaw, identify, sever, bump, thaw, wait, after, gate open, announce"
 )
 
@@ -99,7 +99,7 @@ func TestUncontrolledSnapshot(t *testing.T) {
 
 // Every phase of the quiesce may fail; afterwards nothing is shut or frozen.
 func TestQuiesceFailureIsUndone(t *testing.T) {
-	for _, step := range []string{"before", "gate hold", "busy", "gate shut", "barrier", "settle", "freeze", "fsfreeze"} {
+	for _, step := range []string{"before", "links", "gate hold", "busy", "gate shut", "barrier", "settle", "freeze", "fsfreeze"} {
 		t.Run(step, func(t *testing.T) {
 			run(t, func(f *fake, _ *Options) { f.errs[step] = []error{errInjected} }, func(t *testing.T, f *fake, m *Machine) {
 				r, err := m.Quiesce(t.Context(), QuiesceOptions{})
@@ -193,7 +193,7 @@ func TestAnswerBehindTheShutGateIsLetOut(t *testing.T) {
 		if _, err := m.Quiesce(t.Context(), QuiesceOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		want := "before, gate hold, gate shut, settle, freeze, thaw, gate hold, gate shut, settle, freeze, fsfreeze"
+		want := "before, links, gate hold, gate shut, settle, freeze, thaw, gate hold, gate shut, settle, freeze, fsfreeze"
 		if got := f.since("before"); got != want {
 			t.Errorf("did %s, want %s", got, want)
 		}
@@ -316,7 +316,7 @@ func TestGenerationChangesWhileAdjusting(t *testing.T) {
 
 // A snapshot taken in the middle of a quiesce: its copy adjusts, wherever the quiesce stood.
 func TestGenerationChangesWhileQuiescing(t *testing.T) {
-	for _, step := range []string{"before", "gate hold", "gate shut", "settle", "freeze", "fsfreeze"} {
+	for _, step := range []string{"before", "links", "gate hold", "gate shut", "settle", "freeze", "fsfreeze"} {
 		t.Run(step, func(t *testing.T) {
 			run(t, func(f *fake, _ *Options) {
 				f.on[step] = func() { f.with(func() { delete(f.on, step) }); f.clone("B"); time.Sleep(2 * fastLook) }

@@ -135,5 +135,11 @@ type Kernel interface {
 	Identify(context.Context, Resume) (detail any, err error)
 }
 
-// Network tells neighbours where the machine is, once the gate is open.
-type Network interface{ Announce() error }
+// Network is what carries the services' packets.
+type Network interface {
+	// AwaitLinks waits until the links that are up carry packets, or until it is clear that they do not soon. Bounded to a few
+	// seconds.
+	AwaitLinks() error
+	// Announce tells neighbours where the machine is, once the gate is open.
+	Announce() error
+}

@@ -62,6 +62,12 @@ func (m *Machine) quiescePhases(ctx context.Context, r *Report, job *quiesceJob)
 	if err := m.phase(ctx, r, "hooks", m.o.HooksTimeout, m.parts.Services.BeforeSnapshot); err != nil {
 		return err
 	}
+	// Each copy of a machine whose links are only coming up would wait for them anew.
+	if err := m.phase(ctx, r, "links", m.o.AdjustTimeout, func(context.Context) (any, error) {
+		return nil, m.parts.Network.AwaitLinks()
+	}); err != nil {
+		return err
+	}
 	deadline := time.Now().Add(job.Timeout)
 	// Services that keep refilling the queues behind our back are in the middle of a conversation, with
 	// pauses: each time, the pause that counts as its end is longer.

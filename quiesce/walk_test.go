@@ -47,7 +47,7 @@ var walkEvents = []struct {
 		w.f.with(func() { w.f.errs[step] = append(w.f.errs[step], errInjected) })
 	}},
 	{"panic", func(w *walk) {
-		step := []string{"before", "gate hold", "gate shut", "settle", "freeze", "reseed", "sever", "bump", "thaw", "wait", "after", "gate open"}[w.r.IntN(12)]
+		step := []string{"before", "links", "gate hold", "gate shut", "settle", "freeze", "reseed", "sever", "bump", "thaw", "wait", "after", "gate open"}[w.r.IntN(13)]
 		w.f.with(func() { w.f.on[step] = func() { w.f.with(func() { delete(w.f.on, step) }); panic(step) } })
 	}},
 	{"fault", func(w *walk) { w.m.Fail("fault") }},

@@ -51,9 +51,27 @@ func Announce() error {
 // comes, after a second at most if there were many changes).
 const settleTimeout = 2 * time.Second
 
-// settledLinks waits for links that were brought up just now: their drivers have a carrier, but until the kernel's link watch has
-// seen it the queue drops every packet. In a clone, whose links were up all along, it does not wait.
+// AwaitLinks waits until every link that has a carrier carries packets: until the kernel's link watch has seen a carrier that came
+// just now, the queue drops whatever is sent. A snapshot taken meanwhile makes each of its clones wait for it. One that does not come
+// within settleTimeout is no error: Announce says what it is worth.
+func AwaitLinks() error {
+	c, err := rtnl.Dial(0)
+	if err != nil {
+		return fmt.Errorf("links: %w", err)
+	}
+	defer c.Close()
+	if _, err = settledLinks(c); err != nil {
+		return fmt.Errorf("links: %w", err)
+	}
+	return nil
+}
+
+// settledLinks are all links, settled as far as they will be.
 func settledLinks(c *rtnl.Conn) ([]rtnl.Link, error) {
+	links, err := c.Links()
+	if err != nil || !unsettled(links) {
+		return links, err
+	}
 	events, err := rtnl.Dial(rtnl.LinkEvents)
 	if err != nil {
 		return nil, err
@@ -62,18 +80,22 @@ func settledLinks(c *rtnl.Conn) ([]rtnl.Link, error) {
 	for deadline := time.Now().Add(settleTimeout); ; {
 		links, err := c.Links()
 		left := time.Until(deadline)
-		waiting := false
-		for n := range links {
-			l := &links[n]
-			waiting = waiting || l.Up && l.Ethernet && l.Carrier && !l.Running
-		}
-		if err != nil || left <= 0 || !waiting {
+		if err != nil || left <= 0 || !unsettled(links) {
 			return links, err
 		}
 		if err := events.WaitEvent(left); err != nil {
 			return nil, err
 		}
 	}
+}
+
+func unsettled(links []rtnl.Link) bool {
+	for n := range links {
+		if l := &links[n]; l.Up && l.Ethernet && l.Carrier && !l.Running {
+			return true
+		}
+	}
+	return false
 }
 
 func announceLink(fd int, l *rtnl.Link, addresses []rtnl.Address) error {
