@@ -2,10 +2,10 @@ package service
 
 import (
 	"math"
-	"net/netip"
 	"strconv"
 	"strings"
 
+	"rouse/internal/definition"
 	"rouse/internal/fmt"
 )
 
@@ -106,7 +106,7 @@ func (c *Confine) check() error {
 	p.add(checkRange("nice", c.Nice, -20, 19))
 	p.add(checkRange("oom_score_adj", c.OOMScoreAdj, -1000, 1000))
 	for _, r := range c.Rlimits {
-		if rlimitNumber(r.Name) < 0 {
+		if definition.Rlimit(r.Name) < 0 {
 			p.quote("rlimit", r.Name, "no such limit")
 		}
 		if r.Soft > r.Hard {
@@ -114,7 +114,7 @@ func (c *Confine) check() error {
 		}
 	}
 	for _, name := range c.Capabilities {
-		if capabilityNumber(name) < 0 {
+		if definition.Capability(name) < 0 {
 			p.quote("capability", name, "no such capability")
 		}
 	}
@@ -133,30 +133,6 @@ func checkRange(key string, n, least, most int) error {
 	return fmt.Errorf("%s %d: not within %d to %d", key, n, least, most)
 }
 
-// capabilityNames are those of include/uapi/linux/capability.h (Linux 6.12) by their number.
-var capabilityNames = [...]string{
-	"chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
-	"linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
-	"sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice",
-	"sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap",
-	"mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
-	"checkpoint_restore",
-}
-
-// capabilityNumber is -1 for a name that is none.
-func capabilityNumber(name string) int {
-	return indexOf(capabilityNames[:], strings.TrimPrefix(strings.ToLower(name), "cap_"))
-}
-
-// rlimitNames are those of include/uapi/asm-generic/resource.h by their number.
-var rlimitNames = [...]string{
-	"cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending", "msgqueue",
-	"nice", "rtprio", "rttime",
-}
-
-// rlimitNumber is -1 for a name that is none.
-func rlimitNumber(name string) int { return indexOf(rlimitNames[:], name) }
-
 func indexOf(list []string, s string) int {
 	for i, e := range list {
 		if e == s {
@@ -166,43 +142,10 @@ func indexOf(list []string, s string) int {
 	return -1
 }
 
-// parse splits Listen into what socket(2) and bind(2) want.
-func (s *Socket) parse() (network string, at netip.AddrPort, path string, err error) {
-	network, path, _ = strings.Cut(s.Listen, ":")
-	why := ""
-	switch network {
-	case "tcp", "udp":
-		if at, err = netip.ParseAddrPort(path); err != nil {
-			why = err.Error()
-		}
-	case "unix":
-		// 108 bytes of sun_path (unix(7)) with the zero at its end.
-		if !strings.HasPrefix(path, "/") || len(path) > 107 {
-			why = "not an absolute path of at most 107 bytes"
-		}
-	default:
-		why = "not tcp:ADDRESS:PORT, udp:ADDRESS:PORT or unix:/PATH"
-	}
-	return network, at, path, wrong("socket", s.Listen, why)
-}
-
 func (s *Socket) check() error {
-	if err := s.checkName(); err != nil {
+	if err := wrong("socket name", s.Name, definition.CheckSocketName(s.Name)); err != nil {
 		return err
 	}
-	_, _, _, err := s.parse()
-	return err
-}
-
-// checkName refuses what would garble LISTEN_FDNAMES, by the rule of sd_pid_notify_with_fds(3).
-func (s *Socket) checkName() error {
-	for _, c := range []byte(s.Name) {
-		if c <= ' ' || c >= 0x7f || c == ':' {
-			return wrong("socket name", s.Name, "only printable ASCII without blank and colon")
-		}
-	}
-	if len(s.Name) > 255 {
-		return wrong("socket name", s.Name, "longer than 255 bytes")
-	}
-	return nil
+	_, _, _, why := definition.ParseListen(s.Listen)
+	return wrong("socket", s.Listen, why)
 }

@@ -71,17 +71,17 @@ func FuzzParseTarget(f *testing.F) {
 		if got := strings.Count(target.request("GET"), "\n"); got != 6 {
 			t.Errorf("%d lines in %q", got, target.request("GET"))
 		}
-		if target.network == "unix" {
+		if target.Network == "unix" {
 			return
 		}
 		// The standard library reads the same out of it.
 		u, err := url.Parse(s)
-		if err != nil || u.Scheme != "http" || u.User != nil || u.Fragment != "" || u.Host != target.host || u.RequestURI() != target.path {
+		if err != nil || u.Scheme != "http" || u.User != nil || u.Fragment != "" || u.Host != target.Host || u.RequestURI() != target.Path {
 			t.Fatalf("%q: %+v, by net/url %+v, %v", s, target, u, err)
 		}
-		host, port, err := net.SplitHostPort(target.address)
+		host, port, err := net.SplitHostPort(target.Address)
 		if err != nil || host != u.Hostname() || u.Port() != "" && port != u.Port() {
-			t.Errorf("%q: address %q", s, target.address)
+			t.Errorf("%q: address %q", s, target.Address)
 		}
 	})
 }

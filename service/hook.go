@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"rouse/internal/definition"
 	"rouse/internal/fmt"
 )
 
@@ -65,41 +66,20 @@ func (s *Spec) hooks() []*Hook {
 	return all
 }
 
-// Kinds of hook by the scheme of their URL that are not HTTP.
-const (
-	socketHook = "socket"
-	notifyHook = "notify"
-)
-
 // kind splits a hook's URL at its scheme; the kind of a command is "".
 func (h *Hook) kind() (kind, rest string) {
 	kind, rest, _ = strings.Cut(h.URL, ":")
 	return kind, rest
 }
 
-// check wants what a hook reaches to be on this machine: while hooks run after a restore nothing leaves it.
 func (h *Hook) check() error {
-	kind, path := h.kind()
-	switch {
-	case kind == "":
+	if h.URL == "" {
 		return checkCommand("hook", h.Exec)
-	case len(h.Exec)+len(h.User) > 0:
+	}
+	if len(h.Exec)+len(h.User) > 0 {
 		return errors.New("hook: both a command or its user, and a URL")
-	case kind == socketHook || kind == notifyHook:
-		if !strings.HasPrefix(path, "/") {
-			return errors.New("hook " + h.URL + ": no absolute path")
-		}
-		return nil
 	}
-	t, err := parseTarget(h.URL)
-	if err != nil || t.network == "unix" {
-		return err
-	}
-	// Of several addresses, those of localhost, all are.
-	if a, err := addressesOf(t.address[:strings.LastIndexByte(t.address, ':')]); err != nil || !a[0].Unmap().IsLoopback() {
-		return errors.New("hook " + h.URL + ": not on this machine; use localhost or a unix socket")
-	}
-	return nil
+	return wrong("hook", h.URL, definition.CheckHook(h.URL))
 }
 
 // command is what stands in the report for h.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+
+	"rouse/internal/definition"
 )
 
 // Hooks runs all hooks for when, one after the other. Before a snapshot those of Options.HookDir come first, then those
@@ -106,9 +108,9 @@ func (u *unit) hook(ctx context.Context, when string, h *Hook) (HookResult, erro
 	switch kind, path := h.kind(); kind {
 	case "":
 		out, res.ExitCode, err = u.runHook(ctx, when, *h)
-	case socketHook:
+	case definition.SocketHook:
 		out, res.ExitCode, err = u.askSocket(ctx, path, when)
-	case notifyHook:
+	case definition.NotifyHook:
 		out, res.ExitCode, err = u.askNotify(ctx, path, when)
 	default:
 		out, res.ExitCode, err = postHook(ctx, h.URL)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"rouse/internal/definition"
 	"rouse/internal/fmt"
 	"rouse/internal/guard"
 )
@@ -134,7 +135,7 @@ const maxAnswer = 1 << 10
 
 // askSocket says its line at a stream socket and reads one.
 func (u *unit) askSocket(ctx context.Context, path, when string) ([]byte, int, error) {
-	conn, err := target{network: "unix", address: path}.dial(ctx)
+	conn, err := target{Network: "unix", Address: path}.dial(ctx)
 	if err != nil {
 		return nil, -1, err
 	}
@@ -195,7 +196,7 @@ func (u *unit) answer(m message) {
 // awaitsAnswers makes ready for the answers to notify hooks, if the service has one.
 func (u *unit) awaitsAnswers() bool {
 	for _, h := range u.spec.hooks() {
-		if kind, _ := h.kind(); kind == notifyHook {
+		if kind, _ := h.kind(); kind == definition.NotifyHook {
 			u.answers = make(chan message, 1)
 			return true
 		}

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/definition"
 	"rouse/internal/fmt"
 )
 
@@ -13,7 +14,7 @@ import (
 func dropBounding(keep []string) error {
 	var kept [64]bool
 	for _, name := range keep {
-		kept[capabilityNumber(name)] = true // checked by New
+		kept[definition.Capability(name)] = true // checked by New
 	}
 	for n := range kept {
 		if kept[n] {
@@ -36,7 +37,7 @@ func setCapabilities(keep []string) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	for _, name := range keep {
-		n := capabilityNumber(name)
+		n := definition.Capability(name)
 		bit := uint32(1) << (n % 32)
 		data[n/32].Effective |= bit
 		data[n/32].Permitted |= bit
@@ -46,7 +47,7 @@ func setCapabilities(keep []string) error {
 		return about("set capabilities", "", err)
 	}
 	for _, name := range keep {
-		n := capabilityNumber(name)
+		n := definition.Capability(name)
 		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0); err != nil {
 			return about("raise capability", name, err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/definition"
 	"rouse/internal/guard"
 )
 
@@ -46,20 +47,15 @@ func (t target) do(ctx context.Context, method string) (int, []byte, error) {
 
 // dial connects to the first address that answers. Of errors the first address's tells most.
 func (t target) dial(ctx context.Context) (*os.File, error) {
-	if t.network == "unix" {
-		return t.connect(ctx, unix.AF_UNIX, &unix.SockaddrUnix{Name: t.address})
+	if t.Network == "unix" {
+		return t.connect(ctx, unix.AF_UNIX, &unix.SockaddrUnix{Name: t.Address})
 	}
-	colon := strings.LastIndexByte(t.address, ':')
-	port, err := strconv.Atoi(t.address[colon+1:])
-	if err != nil {
-		return nil, err
-	}
-	addresses, err := addressesOf(t.address[:colon])
+	port, err := strconv.Atoi(t.Address[strings.LastIndexByte(t.Address, ':')+1:])
 	if err != nil {
 		return nil, err
 	}
 	var first error
-	for _, a := range addresses {
+	for _, a := range definition.Target(t).Addresses() {
 		family, sockaddr := socketAddress(a, port)
 		conn, err := t.connect(ctx, family, sockaddr)
 		if err == nil {
@@ -87,13 +83,13 @@ func (t target) connect(ctx context.Context, family int, a unix.Sockaddr) (*os.F
 		return nil, os.NewSyscallError("socket", err)
 	}
 	err = unix.Connect(fd, a)
-	conn := os.NewFile(uintptr(fd), t.address)
+	conn := os.NewFile(uintptr(fd), t.Address)
 	if err == unix.EINPROGRESS || err == unix.EINTR {
 		err = awaitConnected(ctx, conn)
 	}
 	if err != nil {
 		conn.Close()
-		return nil, about("connect", t.address, err)
+		return nil, about("connect", t.Address, err)
 	}
 	return conn, nil
 }

@@ -59,11 +59,11 @@ func TestTargetErrors(t *testing.T) {
 	}
 	address := l.Addr().String()
 	l.Close()
-	_, _, err = target{network: "tcp", address: address}.do(t.Context(), "GET")
+	_, _, err = target{Network: "tcp", Address: address}.do(t.Context(), "GET")
 	if !errors.Is(err, unix.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "connect "+address+": ") {
 		t.Errorf("nobody listens: %v", err)
 	}
-	_, _, err = target{network: "unix", address: filepath.Join(t.TempDir(), "none")}.do(t.Context(), "GET")
+	_, _, err = target{Network: "unix", Address: filepath.Join(t.TempDir(), "none")}.do(t.Context(), "GET")
 	if !errors.Is(err, unix.ENOENT) {
 		t.Errorf("no socket: %v", err)
 	}
@@ -90,7 +90,7 @@ func TestTargetConnectEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	address := fmt.Sprintf("127.0.0.1:%d", a.(*unix.SockaddrInet4).Port)
-	_, _, err = target{network: "tcp", address: address}.do(ctx, "GET")
+	_, _, err = target{Network: "tcp", Address: address}.do(ctx, "GET")
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "connect ") {
 		t.Error(err)
 	}

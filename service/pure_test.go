@@ -304,29 +304,6 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-func TestParseTarget(t *testing.T) {
-	for in, want := range map[string]target{
-		"http://127.0.0.1:8080/ready?x=1": {"tcp", "127.0.0.1:8080", "127.0.0.1:8080", "/ready?x=1"},
-		"http://[::1]/":                   {"tcp", "[::1]:80", "[::1]", "/"},
-		"http://localhost:1":              {"tcp", "localhost:1", "localhost:1", "/"},
-		"HTTP://LocalHost:?a=%2f":         {"tcp", "LocalHost:80", "LocalHost:", "/?a=%2f"},
-		"http://[::ffff:10.0.0.1]:1/":     {"tcp", "[::ffff:10.0.0.1]:1", "[::ffff:10.0.0.1]:1", "/"},
-		"unix:/run/x.sock:/freeze":        {"unix", "/run/x.sock", "localhost", "/freeze"},
-		"unix:/run/x.sock":                {"unix", "/run/x.sock", "localhost", "/"},
-	} {
-		if got, err := parseTarget(in); err != nil || got != want {
-			t.Errorf("%s: %+v, %v", in, got, err)
-		}
-	}
-	for _, bad := range []string{"", "https://x/", "http:///x", "unix:x", "http://u:p@h/", "unix:/s:/a b", "unix:/s:rel", "http://h/%0d\r\n",
-		"http://h/", "http://::1/", "http://[127.0.0.1]/", "http://[::1/", "http://[fe80::1%25lo]/", "http://127.0.0.1:x/", "http://127.0.0.1:0/",
-		"http://127.0.0.1:65536/", "http://127.0.0.1/%0", "http://127.0.0.1/%zz", "http://127.0.0.1/#f", "http://127.0.0.1/é", "http://127.0.0.1/ "} {
-		if got, err := parseTarget(bad); err == nil {
-			t.Errorf("%q: %+v", bad, got)
-		}
-	}
-}
-
 func TestParseStatus(t *testing.T) {
 	for in, want := range map[string]int{"HTTP/1.1 204 No Content\r\n": 204, "HTTP/1.0 503\r\n": 503, "HTTP/2 200\r\n": 0, "SSH-2.0\r\n": 0, "HTTP/1.1 20x OK": 0, "": 0} {
 		if got, err := parseStatus(in); got != want || (err == nil) != (want > 0) {

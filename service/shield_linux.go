@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/definition"
 )
 
 // What follows keeps services from bringing PID 1 down. Those of other users than root cannot signal or trace it anyway.
@@ -56,7 +58,7 @@ func (m *Manager) shield() {
 func (m *Manager) traces() bool {
 	for _, u := range m.units {
 		for _, name := range u.spec.Confine.Capabilities {
-			if capabilityNumber(name) == unix.CAP_SYS_PTRACE {
+			if definition.Capability(name) == unix.CAP_SYS_PTRACE {
 				return true
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/definition"
 	"rouse/internal/fmt"
 	"rouse/internal/json"
 )
@@ -131,7 +132,7 @@ func (t *shimTask) limits() error {
 	c := t.Confine
 	for _, r := range c.Rlimits {
 		// syscall's Setrlimit, so that Exec does not put back the nofile of before.
-		if err := syscall.Setrlimit(rlimitNumber(r.Name), &syscall.Rlimit{Cur: r.Soft, Max: r.Hard}); err != nil {
+		if err := syscall.Setrlimit(definition.Rlimit(r.Name), &syscall.Rlimit{Cur: r.Soft, Max: r.Hard}); err != nil {
 			return about("rlimit", r.Name, err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/definition"
 )
 
 // backlog is as large as net.core.somaxconn lets it be by default since Linux 5.4.
@@ -12,9 +14,9 @@ const backlog = 4096
 
 // open binds the socket, and listens if it is of a kind that can.
 func (s *Socket) open(who *account) (*os.File, error) {
-	network, at, path, err := s.parse()
-	if err != nil {
-		return nil, err
+	network, at, path, why := definition.ParseListen(s.Listen)
+	if why != "" {
+		return nil, wrong("socket", s.Listen, why)
 	}
 	family, kind := unix.AF_UNIX, unix.SOCK_STREAM
 	var addr unix.Sockaddr = &unix.SockaddrUnix{Name: path}
@@ -122,7 +124,7 @@ func (u *unit) listenFiles() ([]*os.File, []string) {
 
 // store keeps descriptors that came with FDSTORE=1, up to Spec.FDStore, and closes the others.
 func (u *unit) store(name string, fds []int) {
-	if name == "" || (&Socket{Name: name}).checkName() != nil {
+	if name == "" || definition.CheckSocketName(name) != "" {
 		name = "stored"
 	}
 	u.mu.Lock()
