@@ -11,7 +11,6 @@ package config
 
 import (
 	"net/netip"
-	"strconv"
 	"time"
 )
 
@@ -275,13 +274,13 @@ func (c *Config) eachHook(f func(key string, h *Hook)) {
 		for i, list := range [...][]Hook{before, after, release} {
 			key := prefix + [...]string{"before-snapshot", "after-restore", "after-release"}[i]
 			for j := range list {
-				f(key+"["+strconv.Itoa(j)+"]", &list[j])
+				f(at(key, j), &list[j])
 			}
 		}
 	}
 	for i := range c.Services {
 		s := &c.Services[i]
-		lists("service["+strconv.Itoa(i)+"].", s.BeforeSnapshot, s.AfterRestore, s.AfterRelease)
+		lists(at("service", i)+".", s.BeforeSnapshot, s.AfterRestore, s.AfterRelease)
 	}
 	lists("hooks.", c.Hooks.BeforeSnapshot, c.Hooks.AfterRestore, c.Hooks.AfterRelease)
 }

@@ -82,3 +82,67 @@ func TestValues(t *testing.T) {
 		})
 	}
 }
+
+// What the supervisor would refuse in the guest is refused where the file is written, with its line and a cure.
+func TestDefinitions(t *testing.T) {
+	tests := map[string]struct{ text, want, cure string }{
+		"ready URL":          {"ready = \"http\"\nready-url = \"https://x/\"", `f:5: service[0].ready-url: "https://x/": not http://HOST:PORT/PATH`, `"http://127.0.0.1:80/path"`},
+		"ready URL's host":   {"ready = \"http\"\nready-url = \"http://web/\"", `f:5: service[0].ready-url: "http://web/": host "web": no IP address and not localhost`, `"unix:/socket:/path"`},
+		"health URL":         {"[service.health]\ncheck = \"http\"\nurl = \"http://127.0.0.1:99999/\"", `f:6: service[0].health.url: "http://127.0.0.1:99999/": port is not 1 to 65535`, `"http://127.0.0.1:80/path"`},
+		"hook elsewhere":     {"[[service.after-restore]]\nurl = \"http://192.0.2.1/\"", `f:5: service[0].after-restore[0].url: "http://192.0.2.1/": not on this machine`, `"socket:/path"`},
+		"hook's scheme":      {"before-snapshot = [{url = \"notify:/ok\"},\n {url = \"ftp:/x\"}]", `f:5: service[0].before-snapshot[1].url: "ftp:/x": not http://`, `"notify:/path"`},
+		"hook's path":        {"after-release = [{url = \"socket:run/x\"}]", `f:4: service[0].after-release[0].url: "socket:run/x": no absolute path`, `"socket:/path"`},
+		"hook of both":       {"after-release = [{url = \"socket:/x\", user = \"a\"}]", `f:4: service[0].after-release[0]: both a program or its user, and a URL`, "keep one"},
+		"machine's hook":     {"[[hooks.after-restore]]\nurl = \"unix:x\"", `f:5: hooks.after-restore[0].url: "unix:x": not unix:/SOCKET:/PATH`, `"unix:/socket:/path"`},
+		"limit":              {"rlimits = [\n\"nofile=1024\",\n\"files=1\"]", `f:6: service[0].rlimits[1]: "files" is not a limit`, `"nofile"`},
+		"limit's value":      {"rlimits = [\"nofile=-1\"]", `f:4: service[0].rlimits[0]: "nofile=-1" is not a limit such as`, "docs/configuration.md"},
+		"capability":         {"capabilities = [\"cap_net_raw\", \"NET_BIND_SERVICE\",\n\"cap_fly\"]", `f:5: service[0].capabilities[2]: "cap_fly" is not a capability`, `"net_bind_service"`},
+		"socket":             {"socket = [{listen = \"tcp:443\"}]", `f:4: service[0].socket[0].listen: "tcp:443": not an ip:port`, `"tcp:0.0.0.0:443"`},
+		"socket's name":      {"[[service.socket]]\nname = \"a:b\"\nlisten = \"unix:/x\"", `f:5: service[0].socket[0].name: "a:b": only printable ASCII`, "plain word"},
+		"socket of nothing":  {"[[service.socket]]\nname = \"a\"", `f:4: service[0].socket[0].listen: "": not tcp:ADDRESS:PORT`, `"unix:/run/web.sock"`},
+		"oneshot's ready":    {"oneshot = true\nready = \"notify\"", `f:5: service[0].ready: a oneshot is ready when it has ended`, "take it"},
+		"oneshot's health":   {"oneshot = true\n[service.health]\ncheck = \"port\"\nport = 80", `f:6: service[0].health.check: a oneshot is meant to end`, "oneshot away"},
+		"oneshot for ever":   {"oneshot = true\nrestart = \"always\"", `f:5: service[0].restart: a oneshot is meant to end`, `"on-failure"`},
+		"each other":         {"after = [\"b\"]\n[[service]]\nname = \"b\"\nexec = [\"/b\"]\nafter = [\"a\"]", `f:4: service[0].after: services wait for each other: a after b after a`, "take one of them away"},
+		"zero in env":        {"env = [\"A=\\u0000\"]", `f:4: service[0].env: "A=\x00" is not an assignment`, `"NAME=value"`},
+		"name's first":       {"[[service]]\nname = \"-b\"\nexec = [\"/b\"]", `f:5: service[1].name: "-b" is not a service name`, "after the first"},
+		"name's length":      {"[[service]]\nname = \"" + strings.Repeat("x", 65) + "\"\nexec = [\"/b\"]", "f:5: service[1].name: ", "up to 64"},
+		"capability of none": {"capabilities = [\"\"]", `f:4: service[0].capabilities[0]: "" is not a capability`, "capabilities(7)"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse("f", []byte("[[service]]\nname = \"a\"\nexec = [\"/a\"]\n"+tt.text), nil)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			text := err.Error() // one finding: each would be a line
+			if strings.Contains(text, "\n") || !strings.HasPrefix(text, tt.want) || !strings.Contains(strings.TrimPrefix(text, tt.want), tt.cure) {
+				t.Errorf("error = %v\nwant   %s, once, and the cure %s", err, tt.want, tt.cure)
+			}
+		})
+	}
+}
+
+// All that package service takes may be written.
+func TestDefinitionsAccepted(t *testing.T) {
+	text := `[[service]]
+name = "a.b_c-1"
+exec = ["/a"]
+ready = "http"
+ready-url = "unix:/run/x.sock"
+health = {check = "http", url = "http://[::1]:8080/x?y=%20"}
+rlimits = ["nofile=1024:4096", "core=unlimited", "rttime=1"]
+capabilities = ["net_bind_service", "CAP_SYS_PTRACE"]
+socket = [{listen = "tcp:0.0.0.0:443"}, {name = "dns", listen = "udp:[::]:53"}, {listen = "unix:/run/x"}]
+before-snapshot = [{url = "http://127.0.0.9:80/"}, {url = "http://localhost"}, {url = "unix:/s:/p"}, {url = "socket:/s"}, {url = "notify:/s"}]
+[[service]]
+name = "once"
+exec = ["/b"]
+oneshot = true
+capabilities = []
+after = ["a.b_c-1"]
+`
+	if _, err := Parse("f", []byte(text), nil); err != nil {
+		t.Error(err)
+	}
+}

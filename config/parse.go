@@ -210,7 +210,7 @@ func nearest(key string) string {
 	parent, name := splitKey(stripIndexes(key))
 	name = strings.ToLower(name)
 	best, least := "", 2+len(name)/3
-	for _, k := range knownKeys {
+	for _, k := range KnownKeys() {
 		p, known := splitKey(k)
 		if d := distance(known, name); p == parent && d < least {
 			best, least = known, d
@@ -226,7 +226,7 @@ func splitKey(key string) (parent, name string) {
 	return "", key
 }
 
-// stripIndexes writes a key as knownKeys has it: service[1].exec as service.exec.
+// stripIndexes writes a key as KnownKeys has it: service[1].exec as service.exec.
 func stripIndexes(key string) string {
 	for {
 		before, rest, ok := strings.Cut(key, "[")

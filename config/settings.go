@@ -43,7 +43,7 @@ func (l *lister) value(key string, v reflect.Value) {
 		l.table(key+".", v)
 	case v.Kind() == reflect.Slice && tables(v.Type().Elem()):
 		for i := range v.Len() {
-			l.value(key+"["+strconv.Itoa(i)+"]", v.Index(i))
+			l.value(at(key, i), v.Index(i))
 		}
 	case v.Kind() == reflect.Slice:
 		text := "["
