@@ -51,5 +51,8 @@
 // others' tcx programs, which is what it would give, lasts only until the next of
 // them asks to go first; nftables before tc stops what those let pass.
 //
-// An open gate has nothing installed, so it costs no packet anything.
+// An open gate has nothing installed, so it costs no packet anything. To take hooks out of the
+// kernel takes it longer than all else in a resume's last step (it patches its own code for each), so
+// while a [Gate.Guard] runs, nftables' hooks are emptied first, which is the opening,
+// and the Guard removes them some milliseconds later.
 package firewall

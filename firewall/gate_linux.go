@@ -17,7 +17,10 @@ type Gate struct {
 	name string
 	want State // what Guard defends
 	wake int   // eventfd: Guard looks again
-	log  func(string, ...any)
+
+	guards int  // that run now
+	inert  bool // it was opened, and what stops nothing any more is still installed: a Guard will remove it
+	log    func(string, ...any)
 }
 
 // New finds the mechanism and prepares all it will need: sockets, programs and
@@ -57,16 +60,22 @@ func (g *Gate) Mechanism() string { return g.name }
 func (g *Gate) Coverage() Coverage { return g.mech.coverage() }
 
 // State reads the state back from the kernel. With an error that matches
-// ErrTampered the gate is not known to be shut, and the state is Open.
+// ErrTampered the gate is not known to be shut, and the state is Open. Of a gate
+// that a Guard has still to clear, it removes what is left first.
 func (g *Gate) State() (State, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.clear()
 	s, err := g.read()
 	return s, describe(err, "gate state")
 }
 
 // Set brings the gate into a state at one instant and proves it by reading the
 // kernel back. If the gate is there already, nothing is written.
+//
+// While a Guard runs, to open is only that instant, and proving it: the hooks that
+// stop nothing any more, which take the kernel ten times as long, the Guard removes once
+// there is time for it. Without one Set removes them itself.
 func (g *Gate) Set(s State) error {
 	if int(s) >= len(stateNames) {
 		return fmt.Errorf("set gate: %v is none", s)
@@ -89,12 +98,25 @@ func (g *Gate) read() (State, error) {
 }
 
 func (g *Gate) set(s, before State) error {
+	if s != Open {
+		g.inert = false // what is left is used again
+	} else if o, ok := g.mech.(opener); ok && g.guards > 0 && before != Open && o.open() == nil {
+		g.inert = true
+		return nil
+	} else if g.inert {
+		return g.clear()
+	}
 	// Opening what we shut needs no look first: that is a resume's last step.
 	if s != Open || before == Open {
 		if got, err := g.read(); err == nil && got == s {
 			return nil
 		}
 	}
+	return g.whole(s)
+}
+
+// whole sets a state with all that goes with it, from whatever there is.
+func (g *Gate) whole(s State) error {
 	err := g.mech.set(s)
 	if err == nil {
 		err = g.prove(s)
@@ -104,6 +126,19 @@ func (g *Gate) set(s, before State) error {
 		if err = r.reset(s); err == nil {
 			err = g.prove(s)
 		}
+	}
+	return err
+}
+
+// clear removes what an opening has left, and proves that all of it is gone.
+func (g *Gate) clear() error {
+	if !g.inert {
+		return nil
+	}
+	g.inert = false
+	err := g.whole(Open)
+	if err != nil {
+		g.log("gate: clear what is left: %v", err)
 	}
 	return err
 }

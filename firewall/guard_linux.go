@@ -43,10 +43,11 @@ func (g *Gate) Guard(ctx context.Context, onTamper func(State)) error {
 	defer context.AfterFunc(ctx, g.poke)()
 	failed := false
 	for ctx.Err() == nil {
-		if err := g.awaitEvent(fds, failed); err != nil {
+		quiet, err := g.awaitEvent(fds, failed)
+		if err != nil {
 			return describe(err, "guard gate")
 		}
-		found, tampered, err := g.repair()
+		found, tampered, err := g.repair(quiet)
 		if failed = err != nil; failed {
 			g.log("gate: set again: %v", err)
 		}
@@ -58,12 +59,16 @@ func (g *Gate) Guard(ctx context.Context, onTamper func(State)) error {
 }
 
 func (g *Gate) startWatching() ([]unix.PollFd, error) {
+	g.mu.Lock()
+	g.guards++
+	g.mu.Unlock()
 	fds := []unix.PollFd{{Fd: int32(g.wake), Events: unix.POLLIN}}
 	w, ok := g.mech.(watcher)
 	if !ok {
 		return fds, nil
 	}
 	if err := w.watch(true); err != nil {
+		g.endGuard()
 		return nil, err
 	}
 	for _, s := range w.events() {
@@ -72,7 +77,17 @@ func (g *Gate) startWatching() ([]unix.PollFd, error) {
 	return fds, nil
 }
 
+// endGuard leaves nothing to clear to nobody.
+func (g *Gate) endGuard() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.guards--; g.guards == 0 {
+		_ = g.clear() // what went wrong is logged
+	}
+}
+
 func (g *Gate) stopWatching() {
+	g.endGuard()
 	if w, ok := g.mech.(watcher); ok {
 		if err := w.watch(false); err != nil {
 			g.log("gate: stop watching: %v", err)
@@ -82,14 +97,15 @@ func (g *Gate) stopWatching() {
 
 // awaitEvent blocks until something may have changed, and forgets what: the
 // kernel is asked for the state in any case. An overrun of the socket's buffer
-// (ENOBUFS) is an event like others.
-func (g *Gate) awaitEvent(fds []unix.PollFd, soon bool) error {
+// (ENOBUFS) is an event like others. Quiet is that nothing happened for pollEvery.
+func (g *Gate) awaitEvent(fds []unix.PollFd, soon bool) (quiet bool, err error) {
 	timeout := -1
 	if soon || g.polls() {
 		timeout = int(pollEvery.Milliseconds())
 	}
-	if _, err := unix.Poll(fds, timeout); err != nil && !errors.Is(err, unix.EINTR) {
-		return os.NewSyscallError("poll", err)
+	n, err := unix.Poll(fds, timeout)
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		return false, os.NewSyscallError("poll", err)
 	}
 	var b [8]byte
 	_, _ = unix.Read(g.wake, b[:])
@@ -98,14 +114,14 @@ func (g *Gate) awaitEvent(fds []unix.PollFd, soon bool) error {
 			_ = s.receive(func(message) error { return nil })
 		}
 	}
-	return nil
+	return n == 0, nil
 }
 
-// polls says whether the state has to be asked for without an event.
+// polls says whether there is something to do without an event: to ask for the state, or to clear.
 func (g *Gate) polls() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.want != Open && hasSilent(g.mech)
+	return g.inert || g.want != Open && hasSilent(g.mech)
 }
 
 // hasSilent says whether any part of a mechanism gives no events.
@@ -122,11 +138,15 @@ func hasSilent(m mechanism) bool {
 	return !ok
 }
 
-// repair sets the gate again if it is not as it was last set.
-func (g *Gate) repair() (found State, tampered bool, err error) {
+// repair sets the gate again if it is not as it was last set. What an opening has left it
+// clears when all is quiet: not in the first milliseconds, in which others have to do.
+func (g *Gate) repair(quiet bool) (found State, tampered bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.want == Open {
+		if quiet {
+			_ = g.clear() // what went wrong is logged
+		}
 		return Open, false, nil
 	}
 	for {

@@ -24,6 +24,14 @@ type mechanism interface {
 // what others added to what is ours.
 type resetter interface{ reset(State) error }
 
+// opener is a mechanism that can be opened before it is removed: nftables. Of tc the qdisc has to go
+// while nothing is let through, for that empties the link's queue.
+type opener interface {
+	// open lets everything through, at one instant, and proves it. What it
+	// leaves stops nothing; set removes it.
+	open() error
+}
+
 // rung names a mechanism and how to probe and open it.
 type rung struct {
 	name string
@@ -140,6 +148,28 @@ func (c combined) reset(s State) error {
 		}
 		return m.set(s)
 	})
+}
+
+// open opens the others, and then the first one without removing it.
+func (c combined) open() error {
+	first, ok := c[0].(opener)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	others := c[1:]
+	if err := others.set(Open); err != nil {
+		return err
+	}
+	for _, m := range others {
+		s, err := m.state()
+		if err != nil && !errors.Is(err, errNoLinks) {
+			return err
+		}
+		if s != Open {
+			return ErrTampered
+		}
+	}
+	return first.open()
 }
 
 // each goes on after an error when it shuts: a gate shut in part is better than

@@ -19,6 +19,8 @@ type netlinkSocket struct {
 	fd  int
 	seq uint32
 	buf []byte
+	// unread: an exchange ended, by an error, before its answers were read.
+	unread bool
 }
 
 // receiveSize holds what the kernel puts into one piece of a dump.
@@ -79,11 +81,16 @@ func (s *netlinkSocket) transact(b []byte, last uint32) error {
 
 // ask sends one request and gives each answer to f. Dumps that were torn by a
 // change are for the caller to ask again: f sees NLM_F_DUMP_INTR in the flags.
+//
+// An answer is one message, or those of a dump up to its end, or an error: what comes
+// after it is not waited for.
 func (s *netlinkSocket) ask(e *encoder, f func(message) error) error {
 	if err := s.send(e.finish()); err != nil {
 		return err
 	}
-	return s.receive(func(m message) error {
+	over := false
+	return s.receiveUntil(&over, func(m message) error {
+		over = over || m.flags&unix.NLM_F_MULTI == 0 || m.typ == nlmsgDone
 		if m.typ == nlmsgError {
 			if errno, ok := errorOf(m.data); ok && errno != 0 {
 				return errno
@@ -99,9 +106,12 @@ func (s *netlinkSocket) ask(e *encoder, f func(message) error) error {
 
 // send drops answers that an earlier, failed exchange left unread.
 func (s *netlinkSocket) send(b []byte) error {
-	if err := s.receive(func(message) error { return nil }); err != nil {
-		return err
+	if s.unread {
+		if err := s.receive(func(message) error { return nil }); err != nil {
+			return err
+		}
 	}
+	s.unread = true
 	if _, err := unix.Write(s.fd, b); err != nil {
 		return os.NewSyscallError("send", err)
 	}
@@ -111,13 +121,20 @@ func (s *netlinkSocket) send(b []byte) error {
 // receive reads all answers that are there. A failing f does not leave the
 // rest unread.
 func (s *netlinkSocket) receive(f func(message) error) error {
+	over := false
+	return s.receiveUntil(&over, f)
+}
+
+// receiveUntil ends sooner once over is true, which f sets.
+func (s *netlinkSocket) receiveUntil(over *bool, f func(message) error) error {
 	var first error
-	for {
+	for !*over {
 		n, err := unix.Read(s.fd, s.buf)
 		switch {
-		case errors.Is(err, unix.EAGAIN):
-			return first
-		case errors.Is(err, unix.EINTR):
+		case err == unix.EAGAIN:
+			*over = true
+			continue
+		case err == unix.EINTR:
 			continue
 		case err != nil:
 			return os.NewSyscallError("receive", err)
@@ -126,6 +143,8 @@ func (s *netlinkSocket) receive(f func(message) error) error {
 			first = err
 		}
 	}
+	s.unread = false
+	return first
 }
 
 func (s *netlinkSocket) nextSeq() uint32 {

@@ -111,6 +111,23 @@ func (n *nft) set(s State) error {
 	return describe(n.send(n.variant(s).fill), "nftables batch for %v", s)
 }
 
+// open empties the chains and sees that none holds a rule.
+func (n *nft) open() error {
+	if err := n.send(n.empty); err != nil {
+		return describe(err, "nftables batch that empties")
+	}
+	for _, f := range n.families {
+		t := &liveTable{rules: map[string][][]byte{}}
+		if err := n.readRules(f, t); err != nil {
+			return err
+		}
+		if len(t.rules) > 0 {
+			return fmt.Errorf("%w: %d chains of table %s %s hold rules", ErrTampered, len(t.rules), f, TableName)
+		}
+	}
+	return nil
+}
+
 // reset makes the tables anew, for when somebody changed chains or added to
 // them. That is atomic too when it shuts, and leaves no moment more open than
 // before or after.
