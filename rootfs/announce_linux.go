@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rouse/internal/fmt"
+	"rouse/internal/guard"
 	"rouse/rootfs/rtnl"
 )
 
@@ -37,7 +38,9 @@ func Announce() error {
 	if err != nil {
 		return fmt.Errorf("announce: packet socket: %w", err)
 	}
-	defer unix.Close(fd)
+	// In the background: the kernel waits for a grace period of RCU (packet_release, net/packet/af_packet.c, v6.12), longer than all
+	// the rest takes.
+	defer func() { go guard.Do(func() { unix.Close(fd) }) }()
 	var errs []error
 	for n := range links {
 		if l := &links[n]; l.Up && l.Ethernet && len(l.MAC) == 6 {

@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // Operations of futex(2), from Linux include/uapi/linux/futex.h. Without the
@@ -41,6 +43,9 @@ func (c *conn) wakeOwn() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	c.own.Store(uint32(unix.Gettid()))
+	// This thread is about to wait for the one that serves. If it is the one that came from the poller, nobody is there now, until
+	// the runtime looks (sysmon: up to 10 ms): a goroutine brings a thread that goes there when it has nothing else to do.
+	go guard.Do(func() {})
 	fd, err := unix.Open(c.server.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	c.own.Store(0)
 	if err != nil { // not there, hence nobody to wake
