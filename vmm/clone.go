@@ -39,6 +39,8 @@ type CloneConfig struct {
 	Detach bool
 	// NoVerify takes the snapshot's files on trust, but for their sizes.
 	NoVerify bool
+	// Extra are more QEMU arguments, as they are; what of the machine they change has to be as it was for the source.
+	Extra []string
 	// Started is told of each VM before it has loaded the snapshot, from several goroutines; an error ends it.
 	Started func(clone int, vm *VM) error
 	// Step is told of progress: which clone, and what it does.
@@ -162,7 +164,7 @@ func (c CloneConfig) machine(m Manifest, i int, capture string) Config {
 	v := Config{Name: fmt.Sprintf("clone-%d", i), Kernel: filepath.Join(c.Snapshot, KernelFile),
 		Initrd: filepath.Join(c.Snapshot, InitrdFile), Cmdline: m.Cmdline, MemoryMiB: m.MemoryMiB, CPUs: m.CPUs,
 		CPU: m.CPU, Accel: m.Accel, Machine: m.Machine, GUID: "auto", Capture: capture,
-		Incoming: filepath.Join(c.Snapshot, StateFile), Paused: true, Detach: c.Detach}
+		Incoming: filepath.Join(c.Snapshot, StateFile), Paused: true, Detach: c.Detach, Extra: c.Extra}
 	if len(c.Dirs) > 0 {
 		v.Dir = c.Dirs[i]
 	}
