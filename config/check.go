@@ -95,8 +95,14 @@ func at(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }
 
 func (c *checker) mount(key string, m *Mount) {
 	c.absolute(key+".target", m.Target)
-	if m.Type == "" && m.Source == "" {
+	if m.Target == "/" {
+		c.add(key+".target", "write another folder; the kernel command line's root= names the root", "the root is mounted already")
+	}
+	switch {
+	case m.Type == "" && m.Source == "":
 		c.add(key, "write source = \"/dev/vdb\", or type = \"tmpfs\"", "nothing to mount")
+	case m.Type == "" && !m.bound():
+		c.add(key+".type", "write \"9p\", \"virtiofs\" or what it is", "it can be found out of devices alone")
 	}
 }
 

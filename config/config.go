@@ -11,6 +11,7 @@ package config
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -315,6 +316,17 @@ func (s *Service) serviceDefaults() {
 	setDefault(&s.ReadyTimeout, Duration(30*time.Second))
 	setDefault(&s.StopTimeout, Duration(10*time.Second))
 }
+
+// mountDefaults fills what a [[mount]] table leaves out. A source of no name would leave a hole in /proc/mounts.
+func (m *Mount) mountDefaults() {
+	if !m.bound() && (strings.HasPrefix(m.Source, "/dev/") || strings.Contains(m.Source, "=")) {
+		setDefault(&m.Type, "auto")
+	}
+	setDefault(&m.Source, m.Type)
+}
+
+// bound says if the source is a folder of the guest's own, whose type is known.
+func (m *Mount) bound() bool { return strings.Contains(","+m.Options+",", "bind,") }
 
 func setDefault[T comparable](p *T, v T) {
 	var zero T

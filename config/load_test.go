@@ -146,3 +146,42 @@ after = ["a.b_c-1"]
 		t.Error(err)
 	}
 }
+
+// What stands in a [[mount]] and what is meant.
+func TestMounts(t *testing.T) {
+	tests := map[string]struct{ text, source, kind, err string }{
+		"device":      {"source = \"/dev/vdb\"", "/dev/vdb", "auto", ""},
+		"label":       {"source = \"LABEL=data\"\noptions = \"nofail\"", "LABEL=data", "auto", ""},
+		"type":        {"source = \"/dev/vdb\"\ntype = \"ext4\"", "/dev/vdb", "ext4", ""},
+		"no source":   {"type = \"tmpfs\"", "tmpfs", "tmpfs", ""},
+		"tag":         {"source = \"share\"\ntype = \"virtiofs\"", "share", "virtiofs", ""},
+		"bind":        {"source = \"/srv\"\noptions = \"ro,bind\"", "/srv", "", ""},
+		"bind device": {"source = \"/dev/shm\"\noptions = \"rbind\"", "/dev/shm", "", ""},
+		"bind odd":    {"source = \"/a=b\"\noptions = \"bind\"", "/a=b", "", ""},
+		"bare tag":    {"source = \"share\"", "", "", "f:1: mount[0].type: it can be found out of devices alone; write \"9p\""},
+		"nothing":     {"", "", "", "f:1: mount[0]: nothing to mount; write source"},
+		"the root":    {"type = \"tmpfs\"\ntarget = \"/\"", "", "", "f:3: mount[0].target: the root is mounted already; write another folder"},
+		"relative":    {"type = \"tmpfs\"\ntarget = \"x\"", "", "", "f:3: mount[0].target: \"x\" is not an absolute path"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			text := "[[mount]]\n" + tt.text
+			if !strings.Contains(text, "target") {
+				text += "\ntarget = \"/data\""
+			}
+			c, err := Parse("f", []byte(text), nil)
+			if tt.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), tt.err) {
+					t.Errorf("error = %v, want %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := c.Mounts[0]; m.Source != tt.source || m.Type != tt.kind {
+				t.Errorf("%+v, want source %q and type %q", m, tt.source, tt.kind)
+			}
+		})
+	}
+}

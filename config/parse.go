@@ -89,6 +89,9 @@ func Load(sources []Source) (Document, error) {
 	if mistyped {
 		return Document{}, errors.Join(errs...)
 	}
+	for i := range d.Config.Mounts {
+		d.Config.Mounts[i].mountDefaults()
+	}
 	for i := range d.Config.Services {
 		d.Config.Services[i].serviceDefaults()
 	}
