@@ -3,6 +3,7 @@ package sysgenid
 import (
 	"errors"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -124,14 +125,15 @@ func (l *link) fault(unique uint64, in readIn, counter *atomic.Uint32) {
 // conn is the connection of the device.
 type conn struct {
 	*link
-	server *Server
-	want   Mode
-	mode   Mode // valid after ready is closed
-	cause  error
-	ready  chan struct{} // closed when INIT has been answered
-	page   *os.File      // what passthrough mappings show; nil without passthrough
-	own    atomic.Uint32 // the thread that opens it to wake who sleeps, while it does
-	back   int32
+	server  *Server
+	want    Mode
+	mode    Mode // valid after ready is closed
+	cause   error
+	ready   chan struct{} // closed when INIT has been answered
+	page    *os.File      // what passthrough mappings show; nil without passthrough
+	own     atomic.Uint32 // the thread that opens it to wake who sleeps, while it does
+	opening sync.Mutex    // by one such thread at a time
+	back    int32
 }
 
 // mount makes a connection and puts its one file over path.

@@ -71,6 +71,8 @@ type Server struct {
 	// acknowledgements and all other calls go on while it is held.
 	bumps sync.Mutex
 
+	waking sync.WaitGroup // who wakes the sleepers on a device's own file
+
 	mu     sync.Mutex // guards what follows; nothing waits while it is held
 	conn   *conn      // nil in ModeFile, and while a dead connection is being replaced
 	shelf  *shelf     // nil but for passthrough without a memfd
@@ -479,6 +481,7 @@ func (s *Server) Close() error {
 	s.bumps.Lock() // pages are not unmapped under a bump
 	defer s.bumps.Unlock()
 	s.wakeMapped()
+	s.waking.Wait()
 	s.setShelf(nil)
 	return errors.Join(err, s.closeMemory(), s.base.remove())
 }

@@ -31,7 +31,13 @@ func (s *Server) wakeMapped() {
 	case h != nil:
 		wakeWord(h.mem)
 	case c != nil && c.bits != 0 && s.core.isOpen(): // else nobody sleeps: no mapping without a description
-		c.wakeOwn()
+		// Nobody waits for it: the open is answered by another thread of ours, and while the runtime's poller and the
+		// kernel's scheduler settle which, a resume would stand still (1 to 15 ms on one processor).
+		s.waking.Add(1)
+		go guard.Do(func() {
+			defer s.waking.Done()
+			c.wakeOwn()
+		})
 	}
 }
 
@@ -40,12 +46,11 @@ func (s *Server) wakeMapped() {
 // The descriptor is nobody's in core: the request to open it is known by its
 // thread.
 func (c *conn) wakeOwn() {
+	c.opening.Lock()
+	defer c.opening.Unlock()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	c.own.Store(uint32(unix.Gettid()))
-	// This thread is about to wait for the one that serves. If it is the one that came from the poller, nobody is there now, until
-	// the runtime looks (sysmon: up to 10 ms): a goroutine brings a thread that goes there when it has nothing else to do.
-	go guard.Do(func() {})
 	fd, err := unix.Open(c.server.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	c.own.Store(0)
 	if err != nil { // not there, hence nobody to wake
