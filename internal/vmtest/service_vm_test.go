@@ -78,12 +78,7 @@ func hostile(t *testing.T, series, services string) *Guest {
 		t.Fatal(err)
 	}
 	img := lab.Image(t, series, services, map[string]string{"/hostile": program})
-	// Enough for as many processes as services may have: what the kernel does without memory is another test.
-	vm := Boot(t, img, func(c *vmm.Config) {
-		if c.MemoryMiB = 1024; strings.Contains(services, "memory") {
-			c.MemoryMiB = 256
-		}
-	})
+	vm := Boot(t, img, func(c *vmm.Config) { c.MemoryMiB = 256 })
 	t.Cleanup(func() {
 		if text := Console(vm); strings.Contains(text, "Kernel panic") || strings.Contains(text, "goroutine ") {
 			t.Errorf("PID 1 or the kernel panicked")

@@ -41,7 +41,10 @@ func main() {
 
 // server holds what was delivered.
 type server struct {
+	generations *sysgenid.Client
+
 	mu      sync.Mutex
+	current uint32 // generation that all below was counted in
 	streams map[string]*stream
 	clients map[uint32]*client
 }
@@ -57,7 +60,11 @@ type client struct {
 }
 
 func serve() error {
-	s := &server{streams: map[string]*stream{}, clients: map[uint32]*client{}}
+	c, err := sysgenid.Open("/dev/sysgenid")
+	if err != nil {
+		return err
+	}
+	s := &server{generations: c, current: c.Generation(), streams: map[string]*stream{}, clients: map[uint32]*client{}}
 	t, err := net.Listen("tcp", ":7001")
 	if err != nil {
 		return err
@@ -105,14 +112,14 @@ func (s *server) converse(c net.Conn) {
 				log.Fatalf("broken: %s byte %d is %d", name, st.received+uint64(i), b)
 			}
 		}
-		s.mu.Lock()
+		s.count()
 		st.received += uint64(n)
 		s.mu.Unlock()
 		for i := range n {
 			buf[i] = ^byte(st.sent + uint64(i))
 		}
 		m, writeErr := c.Write(buf[:n])
-		s.mu.Lock()
+		s.count()
 		st.sent += uint64(m)
 		s.mu.Unlock()
 		if err != nil || writeErr != nil {
@@ -132,7 +139,7 @@ func (s *server) datagrams(u *net.UDPConn) {
 		if n != 8 {
 			continue
 		}
-		s.mu.Lock()
+		s.count()
 		id, number := binary.BigEndian.Uint32(b[:]), int(binary.BigEndian.Uint32(b[4:]))
 		c := s.clients[id]
 		if c == nil {
@@ -150,28 +157,35 @@ func (s *server) datagrams(u *net.UDPConn) {
 	}
 }
 
-// watch prints at each new generation what had been delivered.
-func (s *server) watch() error {
-	c, err := sysgenid.Open("/dev/sysgenid")
-	if err != nil {
-		return err
+// count locks the records for a change. The first one in a new generation prints first what was delivered before: the counter
+// is raised before anything of a clone runs, so that nothing of the clone's own is among it.
+func (s *server) count() {
+	s.mu.Lock()
+	generation := s.generations.Generation()
+	if generation == s.current {
+		return
 	}
+	s.current = generation
+	for name, st := range s.streams {
+		log.Printf("record %d stream %s %d %d", generation, name, st.received, st.sent)
+	}
+	for id, c := range s.clients {
+		log.Printf("record %d datagrams %d %d %d %x", generation, id, c.answers, c.twice, &c.seen)
+	}
+	log.Printf("record %d drops %d", generation, drops())
+	log.Printf("record %d end", generation)
+}
+
+// watch acknowledges each new generation once what was delivered before is printed.
+func (s *server) watch() error {
 	for {
-		generation, err := c.Wait(context.Background())
+		generation, err := s.generations.Wait(context.Background())
 		if err != nil {
 			return err
 		}
-		s.mu.Lock()
-		for name, st := range s.streams {
-			log.Printf("record %d stream %s %d %d", generation, name, st.received, st.sent)
-		}
-		for id, c := range s.clients {
-			log.Printf("record %d datagrams %d %d %d %x", generation, id, c.answers, c.twice, &c.seen)
-		}
-		log.Printf("record %d drops %d", generation, drops())
-		log.Printf("record %d end", generation)
+		s.count()
 		s.mu.Unlock()
-		if err := c.Ack(generation); err != nil {
+		if err := s.generations.Ack(generation); err != nil {
 			return err
 		}
 	}
