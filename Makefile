@@ -49,7 +49,7 @@ test-root: build ## tests that need root, each in namespaces of its own
 	go test -tags root -count=1 ./acpi/... ./firewall/... ./genid/... ./quiesce/... ./rootfs/... ./service/... ./control/... ./internal/vmtest
 
 test-vm: build kernels ## tests in QEMU guests, one package after the other
-	go test -tags vm -count=1 -p 1 -timeout 40m ./internal/vmtest ./vmm ./rootfs/image ./genid
+	go test -tags vm -count=1 -p 1 -timeout 55m ./internal/vmtest ./vmm ./rootfs/image ./genid
 
 bench: build kernels ## compare with what people use, and write docs/performance.md (half an hour); SUITES=init,gate for some
 	@sh bench/fetch-peers.sh $(OUT)
