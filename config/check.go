@@ -85,7 +85,7 @@ func check(cfg *Config) []problem {
 			c.absolute("quiesce.freeze", path)
 		}
 	}
-	cfg.eachHook(c.hook)
+	cfg.EachHook(c.hook)
 	c.services(cfg.Services)
 	return c.found
 }
@@ -197,5 +197,5 @@ func (c *Config) programs(f func(key string, argv []string)) {
 		f(key+".ready-exec", s.ReadyExec)
 		f(key+".health.exec", s.Health.Exec)
 	}
-	c.eachHook(func(key string, h *Hook) { f(key+".exec", h.Exec) })
+	c.EachHook(func(key string, h *Hook) { f(key+".exec", h.Exec) })
 }

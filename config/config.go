@@ -269,8 +269,8 @@ type Hook struct {
 	Timeout Duration `toml:"timeout"`
 }
 
-// eachHook calls f for every hook of the configuration, with its key.
-func (c *Config) eachHook(f func(key string, h *Hook)) {
+// EachHook calls f for every hook of the configuration, with its key.
+func (c *Config) EachHook(f func(key string, h *Hook)) {
 	lists := func(prefix string, before, after, release []Hook) {
 		for i, list := range [...][]Hook{before, after, release} {
 			key := prefix + [...]string{"before-snapshot", "after-restore", "after-release"}[i]

@@ -95,7 +95,7 @@ func Load(sources []Source) (Document, error) {
 	for i := range d.Config.Services {
 		d.Config.Services[i].serviceDefaults()
 	}
-	d.Config.eachHook(func(_ string, h *Hook) { setDefault(&h.Timeout, Duration(10*time.Second)) })
+	d.Config.EachHook(func(_ string, h *Hook) { setDefault(&h.Timeout, Duration(10*time.Second)) })
 	for _, p := range check(&d.Config) {
 		errs = append(errs, d.error(p))
 	}

@@ -197,7 +197,7 @@ func findings(err error) []error {
 	return list
 }
 
-// checkServices looks for what services need besides their programs: accounts and folders.
+// checkServices looks for what services and hooks need besides their programs: accounts and folders.
 func (p *plan) checkServices(c *image.Contents, sources []config.Source, made []string) error {
 	tree := &toml.Value{Kind: toml.Table}
 	for _, s := range sources {
@@ -210,20 +210,29 @@ func (p *plan) checkServices(c *image.Contents, sources []config.Source, made []
 		at := tree.At(key).Position
 		errs = append(errs, &config.Error{File: at.File, Line: at.Line, Key: key, Problem: fmt.Sprintf(format, args...), Cure: cure})
 	}
+	account := func(key, what, file, name string) {
+		if !known(c, file, name) {
+			add(key, "write a number, or a name that the image has", "no %s %q in the image's %s", what, name, file)
+		}
+	}
 	for i, s := range p.cfg.Services {
 		key := fmt.Sprintf("service[%d]", i)
 		user, group, _ := strings.Cut(s.User, ":")
-		if !known(c, "/etc/passwd", user) {
-			add(key+".user", "write a number, or a name that the image has", "no user %q in the image's /etc/passwd", user)
-		}
-		if group = cmp.Or(s.Group, group); !known(c, "/etc/group", group) {
-			add(key+".group", "write a number, or a name that the image has", "no group %q in the image's /etc/group", group)
+		account(key+".user", "user", "/etc/passwd", user)
+		account(key+".group", "group", "/etc/group", cmp.Or(s.Group, group))
+		for j, group := range s.Groups {
+			account(fmt.Sprintf("%s.groups[%d]", key, j), "group", "/etc/group", group)
 		}
 		// A mount may bring it; those that the image itself names are made.
 		if s.Dir != "" && len(p.cfg.Mounts) == 0 && !c.IsDir(s.Dir) && !slices.Contains(made, s.Dir) && !slices.Contains(guestFolders, topFolder(s.Dir)) {
 			add(key+".dir", "make it, or correct the path", "no folder %s in the image", s.Dir)
 		}
 	}
+	p.cfg.EachHook(func(key string, h *config.Hook) {
+		user, group, _ := strings.Cut(h.User, ":")
+		account(key+".user", "user", "/etc/passwd", user)
+		account(key+".user", "group", "/etc/group", group)
+	})
 	return errors.Join(errs...)
 }
 

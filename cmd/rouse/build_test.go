@@ -275,6 +275,8 @@ func TestBuildRefusesContainers(t *testing.T) {
 		"user":              {v1.Config{Cmd: []string{"sh"}, User: "nobody"}, nil, "", `service[0].user: no user "nobody" in the image's /etc/passwd`},
 		"user's user":       {v1.Config{Cmd: []string{"sh"}}, nil, "\n[[service]]\nname = \"main\"\nuser = \"app\"\n", `rouse.toml:4: service[0].user: no user "app"`},
 		"user's group":      {v1.Config{Cmd: []string{"sh"}, User: "root:wheel"}, nil, "", `no group "wheel"`},
+		"user's groups":     {v1.Config{Cmd: []string{"sh"}}, nil, "\n[[service]]\nname = \"main\"\ngroups = [\"web\", \"wheel\"]\n", `rouse.toml:4: service[0].groups[1]: no group "wheel"`},
+		"hook's user":       {v1.Config{Cmd: []string{"sh"}}, nil, "[[service]]\nname = \"main\"\nready = \"started\"\nafter-restore = [{exec = [\"/bin/sh\"], user = \"app\"}]\n", `rouse.toml:4: service[0].after-restore[0].user: no user "app"`},
 		"user's folder":     {v1.Config{Cmd: []string{"sh"}}, nil, "[[service]]\nname = \"main\"\ndir = \"/nowhere\"\n", "rouse.toml:3: service[0].dir: no folder /nowhere in the image"},
 		"user's program":    {v1.Config{Cmd: []string{"sh"}}, nil, "[[service]]\nname = \"a\"\nexec = [\"/nope\"]\n", "rouse.toml:3: service[0].exec: /nope: it is not in the image"},
 		"user's hook":       {v1.Config{Cmd: []string{"sh"}}, nil, "[[service]]\nname = \"main\"\nready = \"started\"\nafter-restore = [{exec = [\"/hook\"]}]\n", "rouse.toml:4: service[0].after-restore[0].exec: /hook"},
