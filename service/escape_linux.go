@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"os"
 	"strconv"
 	"strings"
@@ -39,6 +40,12 @@ func (m *Manager) Escaped() ([]Escape, error) {
 	if !m.prepared.Load() {
 		return nil, nil
 	}
+	return m.escaped(newLooker())
+}
+
+// escaped asks of every process in /proc but those of which it is known already where they are: those that l has just seen
+// stopped, which it found in the cgroups of services, and the kernel's threads. What is asked is three files each.
+func (m *Manager) escaped(l *looker) ([]Escape, error) {
 	d, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
@@ -48,63 +55,98 @@ func (m *Manager) Escaped() ([]Escape, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read /proc: %w", err)
 	}
-	stats := make(map[int]taskStat, len(names))
-	l := newLooker()
+	f := family{l: l, stats: make(map[int]taskStat)}
+	kernel := f.kernelThreads()
+	var found []Escape
 	for _, n := range names {
 		pid, err := strconv.Atoi(n)
-		if err != nil {
+		if err != nil || l.seen[pid].stopped || kernel[pid] {
 			continue
 		}
-		if data, err := l.read(pid, "stat"); err == nil {
-			if s, err := parseStat(data); err == nil {
-				stats[pid] = s
-			}
+		if e := m.escapee(pid, &f); e != nil {
+			found = append(found, *e)
 		}
 	}
-	return m.escapees(stats), nil
+	return found, nil
 }
 
-func (m *Manager) escapees(stats map[int]taskStat) []Escape {
-	ours := m.processes()
-	var found []Escape
-	for pid, s := range stats {
-		if s.state == 'Z' || s.flags&pfKthread != 0 || !m.descends(pid, stats, ours) {
-			continue
+// family is what is known of processes, each read once.
+type family struct {
+	_     incomparable
+	l     *looker
+	stats map[int]taskStat
+}
+
+func (f *family) stat(pid int) (taskStat, bool) {
+	s, ok := f.stats[pid]
+	if !ok {
+		data, err := f.l.read(pid, "stat")
+		if err == nil {
+			s, err = parseStat(data)
 		}
-		path := processCgroup(pid)
-		if path == "" || within(m.base, path) || within(m.hooksBase(), path) {
-			continue
+		if ok = err == nil; ok {
+			f.stats[pid] = s
 		}
-		found = append(found, Escape{PID: pid, Comm: s.comm, Cgroup: path})
 	}
-	return found
+	return s, ok
+}
+
+// kernelThreads are the children of kthreadd, of which a guest has a hundred: one file (CONFIG_PROC_CHILDREN). None
+// of them descends from us, whatever else it may be. Without the file, and where process 2 is another, they are looked at
+// one by one.
+func (f *family) kernelThreads() map[int]bool {
+	const kthreadd = 2
+	s, ok := f.stat(kthreadd)
+	if !ok || s.flags&pfKthread == 0 {
+		return nil
+	}
+	list, _ := readKernel("/proc/2/task/2/children")
+	kernel := make(map[int]bool)
+	for _, word := range bytes.Fields(list) {
+		if pid, err := strconv.Atoi(string(word)); err == nil {
+			kernel[pid] = true
+		}
+	}
+	return kernel
+}
+
+// escapee is nil for a process that is where it belongs, or none of ours.
+func (m *Manager) escapee(pid int, f *family) *Escape {
+	s, ok := f.stat(pid)
+	if !ok || s.state == 'Z' || s.flags&pfKthread != 0 || !m.descends(pid, f) {
+		return nil
+	}
+	path := processCgroup(pid)
+	if path == "" || within(m.base, path) || within(m.hooksBase(), path) {
+		return nil
+	}
+	return &Escape{PID: pid, Comm: s.comm, Cgroup: path}
 }
 
 // descends tells whether pid descends from us, and not through a child that is somebody else's.
-func (m *Manager) descends(pid int, stats map[int]taskStat, ours map[int]bool) bool {
+func (m *Manager) descends(pid int, f *family) bool {
 	self := os.Getpid()
 	for depth := 0; depth < 1000; depth++ {
-		s, ok := stats[pid]
+		s, ok := f.stat(pid)
 		if !ok {
 			return false
 		}
 		if s.ppid == self {
-			return ours[pid] || !m.o.Reaper.registered(pid)
+			return m.isService(pid) || !m.o.Reaper.registered(pid)
 		}
 		pid = s.ppid
 	}
 	return false
 }
 
-// processes returns the main processes of all services.
-func (m *Manager) processes() map[int]bool {
-	all := make(map[int]bool)
+// isService tells whether pid is the main process of a service.
+func (m *Manager) isService(pid int) bool {
 	for _, u := range m.units {
-		if st := u.status(); st.PID != 0 {
-			all[st.PID] = true
+		if u.status().PID == pid {
+			return true
 		}
 	}
-	return all
+	return false
 }
 
 func (m *Manager) hooksBase() string { return strings.TrimSuffix(m.base, "services") + "hooks" }
@@ -113,8 +155,8 @@ func within(base, path string) bool {
 	return path == base || strings.HasPrefix(path, base+"/")
 }
 
-func (m *Manager) escapeError() error {
-	found, err := m.Escaped()
+func (m *Manager) escapeError(l *looker) error {
+	found, err := m.escaped(l)
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func (m *Manager) freezeAtRest(ctx context.Context) error {
 			return err
 		}
 		if len(caught) == 0 {
-			return m.escapeError()
+			return m.escapeError(l)
 		}
 		if err := sleep(ctx, m.jitter(settleFirst)); err != nil {
 			return &SettleError{Tasks: caught, Err: err}
@@ -110,7 +110,7 @@ const settleStrict = 100 * time.Millisecond
 func (m *Manager) freezeOnce(ctx context.Context, l *looker, wait bool) ([]Task, error) {
 	clear(l.seen)
 	for _, p := range []phase{watching, again, frozen} {
-		if p == again && !l.strict {
+		if p == again && (!l.strict || l.stillSlept()) {
 			continue
 		}
 		if p == frozen {

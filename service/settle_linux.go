@@ -35,8 +35,9 @@ const (
 
 // sighting is a thread at rest: where, and how often the scheduler had let it run by then.
 type sighting struct {
-	where uint64 // of the system call, its arguments, stack and instruction pointer
-	runs  uint64
+	where   uint64 // of the system call, its arguments, stack and instruction pointer
+	runs    uint64
+	stopped bool // there, when it was frozen with its cgroup
 }
 
 // looker reads /proc with one buffer, so that a look at a thousand threads is no work for the collector.
@@ -117,7 +118,7 @@ func (l *looker) compare(tid int, where uint64, p phase) (string, error) {
 	was, ok := l.seen[tid]
 	switch {
 	case p == watching:
-		l.seen[tid] = sighting{where, runs}
+		l.seen[tid] = sighting{where: where, runs: runs}
 	case !ok:
 		return "new", nil
 	case where != was.where:
@@ -125,8 +126,22 @@ func (l *looker) compare(tid int, where uint64, p phase) (string, error) {
 	// To be stopped a sleeper is woken once.
 	case l.strict && runs != was.runs && !(p == frozen && runs == was.runs+1):
 		return "awake a moment ago", nil
+	case p == frozen:
+		was.stopped = true
+		l.seen[tid] = was
 	}
 	return "", nil
+}
+
+// stillSlept is the short way to see that none has run since it was watched: who has not is where it was, and
+// nobody has started a thread. If one has, the long way says which.
+func (l *looker) stillSlept() bool {
+	for tid, was := range l.seen {
+		if runs, err := l.runs(tid); err != nil || runs != was.runs {
+			return false
+		}
+	}
+	return true
 }
 
 // runs returns how often a thread was given a CPU: the third number of /proc/TID/schedstat, or, in kernels without
