@@ -37,6 +37,8 @@ type busConn struct {
 	conn   *os.File
 	r      *bufio.Reader
 	serial uint32
+	// path and iface are what methods are called on, but for those of the bus itself.
+	path, iface string
 }
 
 // message is what of a received message matters here.
@@ -59,7 +61,7 @@ func dialBus(path string) (*busConn, error) {
 		return nil, err
 	}
 	conn.Close()
-	c := &busConn{conn: f, r: bufio.NewReader(f)}
+	c := &busConn{conn: f, r: bufio.NewReader(f), path: "/bench", iface: busName}
 	uid := hex.EncodeToString([]byte(strconv.Itoa(os.Getuid())))
 	if _, err := fmt.Fprintf(f, "\x00AUTH EXTERNAL %s\r\n", uid); err != nil {
 		return nil, err
@@ -98,11 +100,11 @@ func (c *busConn) send(kind byte, to, member, signature string, reply uint32, bo
 	c.serial++
 	fields := []byte{}
 	if kind != busReturn {
-		fields = field(fields, 1, 'o', "/bench")
+		fields = field(fields, 1, 'o', c.path)
 		if to == busDaemon {
 			fields = field(fields, 2, 's', busDaemon)
 		} else {
-			fields = field(fields, 2, 's', busName)
+			fields = field(fields, 2, 's', c.iface)
 		}
 		fields = field(fields, 3, 's', member)
 	} else {

@@ -104,15 +104,7 @@ func (l *lab) rouseImage(folder, configuration string) error {
 // build writes an initramfs with the kernel's modules.
 func (l *lab) build(path string, s image.Spec) error {
 	s.ModulesDir, s.Optional, s.Compress = filepath.Join(l.kernel, "modules"), config.GuestModules(), "none"
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	if err := image.Build(f, s); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
+	return writeImage(path, s)
 }
 
 // bake makes both snapshots, each in the way that maps memory.

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -22,23 +24,97 @@ type crowd struct {
 	close func()
 }
 
+// watchArg makes this program some of a crowd's watchers: `KIND PATH N`.
+const watchArg = "watch-crowd"
+
+// watchEach is how many watchers a process has: each is a thread, and has up to four descriptors.
+const watchEach = 2000
+
 // overBus compares the device with the way of sysgenid's user-space predecessor: a signal on a message bus, and
-// a method call of every watcher. Both crowds are goroutines of this process with a connection each.
+// a method call of every watcher.
 func overBus(ctx context.Context, l *lab, r *Record) error {
 	files := raiseFiles()
 	sizes := []int{1, 10, 100, 1000, 10000}
 	if l.quick {
-		sizes = []int{1, 10, 1000}
+		sizes = []int{1, 100}
 	}
 	for _, n := range sizes {
-		if n*5 > files { // each watcher has up to five, on one side or the other
-			fmt.Printf("  left out: %d watchers need more descriptors than the %d that are allowed here\n", n, files)
+		if n+1000 > files { // the bus has a connection of each
+			r.leaveOut("%d watchers: the bus needs a descriptor for each, and %d are allowed here", n, files)
 			continue
 		}
 		if err := l.compareCrowds(ctx, r, n); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// watchers starts n, in as many processes as they need.
+func watchers(ctx context.Context, kind, path string, n int) (end func(), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var all []*floorProcess
+	end = func() {
+		for _, p := range all {
+			p.end()
+		}
+	}
+	for ; n > 0; n -= watchEach {
+		p, err := startFloor(ctx, 0, self, watchArg, kind, path, strconv.Itoa(min(n, watchEach)))
+		if err != nil {
+			end()
+			return nil, err
+		}
+		all = append(all, p)
+		if line, err := p.line(); line != "ready" {
+			end()
+			return nil, fmt.Errorf("watchers: %q: %w", line, err)
+		}
+	}
+	return end, nil
+}
+
+func watchMain(args []string) error {
+	n, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	raiseFiles()
+	watch := map[string]func(string) error{"device": watchDevice, "bus": watchBus}[args[0]]
+	for range n {
+		if err := watch(args[1]); err != nil {
+			return err
+		}
+	}
+	fmt.Println("ready")
+	_, err = io.Copy(io.Discard, os.Stdin) // until it is ended
+	return err
+}
+
+func watchDevice(path string) error {
+	c, err := sysgenid.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := c.Track(true); err != nil {
+		return err
+	}
+	go c.Watch(context.Background(), func(context.Context, uint32) error { return nil })
+	return nil
+}
+
+func watchBus(path string) error {
+	w, err := dialBus(path)
+	if err != nil {
+		return err
+	}
+	if err := w.call(busDaemon, "AddMatch", "type='signal',interface='"+busName+"'", nil); err != nil {
+		return err
+	}
+	go w.watch()
 	return nil
 }
 
@@ -100,17 +176,9 @@ func (l *lab) deviceCrowd(ctx context.Context, n int) (crowd, error) {
 	if err != nil {
 		return crowd{}, err
 	}
-	var clients []*sysgenid.Client
-	for range n {
-		c, err := sysgenid.Open(path)
-		if err != nil {
-			return crowd{}, err
-		}
-		if err := c.Track(true); err != nil {
-			return crowd{}, err
-		}
-		clients = append(clients, c)
-		go c.Watch(ctx, func(context.Context, uint32) error { return nil })
+	release, err := watchers(ctx, "device", path, n)
+	if err != nil {
+		return crowd{}, err
 	}
 	return crowd{
 		round: func() error {
@@ -128,9 +196,7 @@ func (l *lab) deviceCrowd(ctx context.Context, n int) (crowd, error) {
 			return unix.IoctlSetInt(int(overseer.Fd()), uint(sysgenid.WaitWatchers), int(time.Minute.Milliseconds()))
 		},
 		close: func() {
-			for _, c := range clients {
-				c.Close()
-			}
+			release()
 			overseer.Close()
 			end()
 		},
@@ -149,17 +215,9 @@ func (l *lab) busCrowd(ctx context.Context, n int) (crowd, error) {
 	if err := overseer.call(busDaemon, "RequestName", busName, nil); err != nil {
 		return crowd{}, err
 	}
-	var watchers []*busConn
-	for range n {
-		w, err := dialBus(path)
-		if err != nil {
-			return crowd{}, err
-		}
-		if err := w.call(busDaemon, "AddMatch", "type='signal',interface='"+busName+"'", nil); err != nil {
-			return crowd{}, err
-		}
-		watchers = append(watchers, w)
-		go w.watch()
+	release, err := watchers(ctx, "bus", path, n)
+	if err != nil {
+		return crowd{}, err
 	}
 	generation := uint32(0)
 	return crowd{
@@ -168,9 +226,8 @@ func (l *lab) busCrowd(ctx context.Context, n int) (crowd, error) {
 			return overseer.raise(generation, n)
 		},
 		close: func() {
-			for _, w := range append(watchers, overseer) {
-				w.conn.Close()
-			}
+			release()
+			overseer.conn.Close()
 			end()
 		},
 	}, nil

@@ -22,7 +22,7 @@ fetch() {
 	for deb in "$out"/deb/*.deb; do dpkg -x "$deb" "$out/$name"; done
 	rm -rf "$out/deb" "$out/status"
 	# What no init reads.
-	rm -rf "$out/$name/usr/share" "$out/$name/var" "$out/$name/usr/lib/locale"
+	rm -rf "$out/$name/usr/share" "$out/$name/var" "$out/$name/usr/lib/locale" "$out/$name"/usr/lib/*/perl* "$out/$name"/usr/lib/*/gconv
 	touch "$out/$name.done"
 }
 
@@ -32,6 +32,9 @@ fetch busybox busybox-static
 fetch runit runit runit-init
 fetch s6 s6
 fetch systemd systemd systemd-sysv
+fetch qemu-ga qemu-guest-agent
+# systemctl freezes over the system bus alone.
+fetch systemd-dbus systemd systemd-sysv dbus
 [ -e "$out/u-root.done" ] || {
 	# In a module of its own: what only u-root's init needs is no business of ours.
 	version=$(go list -m -f '{{.Version}}' github.com/u-root/u-root)

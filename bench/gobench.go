@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -12,12 +13,12 @@ import (
 )
 
 // goBench is a suite whose cases are Go benchmarks that stand beside the code: peers and ours are
-// in one benchmark, so that one run compares them.
-func goBench(pkg, pattern string, count int) func(context.Context, *lab, *Record) error {
+// in one benchmark, so that one run compares them. quick, if not empty, is the pattern to see that all works.
+func goBench(pkg, pattern, quick string, count int) func(context.Context, *lab, *Record) error {
 	return func(ctx context.Context, l *lab, r *Record) error {
 		once := "1s"
 		if l.quick {
-			once = "1x"
+			once, pattern = "1x", cmp.Or(quick, pattern)
 		}
 		// Repetitions are runs of their own, so that all cases of one come before the next.
 		for range l.repeat(count) {

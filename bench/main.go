@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -28,16 +29,18 @@ type suite struct {
 func suites() []suite {
 	return []suite{
 		{"init", "PID 1", first},
-		{"gate", "the gate", goBench("./firewall", "Switch|Packet|Shut", 3)},
-		{"sockets", "sockets", goBench("./quiesce/sockdiag", "Busy|Destroy|Wait", 3)},
-		{"fanout", "generation fan-out", goBench("./genid/sysgenid", "Fanout", 3)},
+		{"gate", "the gate", goBench("./firewall", "Switch|Packet|Shut", "", 3)},
+		{"sockets", "looking at sockets and destroying them", sockets},
+		{"namespaces", "network namespaces", namespaces},
+		{"fanout", "generation fan-out", goBench("./genid/sysgenid", "Fanout/^(read|poll)$", "Fanout/^(read|poll)$/^1(00)?$", 3)},
 		{"e2e", "boot and resume to the first answer", endToEnd},
 		{"memory", "snapshot size and page faults", memory},
 		{"clones", "many clones", cloneGrowth},
 		{"idle", "idle cost", idle},
 		{"bus", "fan-out beside D-Bus", overBus},
 		{"floor", "beside bare system calls", floor},
-		{"freezer", "freezer", goBench("./service", "Freeze|Thaw", 3)},
+		{"freeze", "freezing services and file systems, beside qemu-ga and systemd", freezes},
+		{"freezer", "freezer", goBench("./service", "Freeze|Thaw|Settle", "", 3)},
 	}
 }
 
@@ -59,16 +62,26 @@ func (l *lab) repeat(n int) int {
 	return n
 }
 
+// workers are what this program is when a suite starts it again, by its first argument.
+var workers = map[string]func(args []string) error{
+	floorArg:   floorMain,
+	freezeArg:  freezeMain,
+	socketsArg: socketWorker,
+	crowdArg:   socketCrowdMain,
+	spacesArg:  spaceWorker,
+	watchArg:   watchMain,
+}
+
 func main() {
-	if len(os.Args) == 5 && os.Args[1] == floorArg {
-		exitWith(floorMain(os.Args[2:]))
+	if len(os.Args) > 1 && workers[os.Args[1]] != nil {
+		exitWith(workers[os.Args[1]](os.Args[2:]))
 	}
 	var l lab
 	only := flag.String("only", "", "suites to run, separated by commas; empty is all")
 	docs := flag.String("docs", "docs", "folder of performance.md and performance/")
 	series := flag.String("kernel", "6.12", "kernel series of out/kernels")
 	flag.StringVar(&l.out, "out", "out", "folder with init, kernels and peers")
-	flag.BoolVar(&l.quick, "quick", false, "few repetitions, and keep no data: see that all of it works")
+	flag.BoolVar(&l.quick, "quick", false, "few repetitions, and keep no data: see that all of it works and can be shown")
 	render := flag.Bool("render", false, "only write the manual from the data that is there")
 	flag.Parse()
 	l.kernel = filepath.Join(l.out, "kernels", *series)
@@ -92,27 +105,45 @@ func run(ctx context.Context, l *lab, only, docs string, render bool) (err error
 			return err
 		}
 		defer os.RemoveAll(l.dir)
+		if l.quick { // what is kept is not to be written over
+			docs = filepath.Join(l.dir, "docs")
+			data = filepath.Join(docs, "performance")
+		}
 		if err := l.buildProbe(ctx); err != nil {
 			return err
 		}
-		for _, s := range suites() {
-			if only != "" && !strings.Contains(","+only+",", ","+s.name+",") {
-				continue
-			}
+		chosen, err := choose(only)
+		if err != nil {
+			return err
+		}
+		for _, s := range chosen {
 			if err := l.measure(ctx, s, data); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 		}
 	}
-	if l.quick {
-		return nil
-	}
 	return writeManual(docs)
+}
+
+// choose is the suites that are named, separated by commas; all if none is.
+func choose(only string) (list []suite, err error) {
+	names := strings.FieldsFunc(only, func(c rune) bool { return c == ',' })
+	for _, s := range suites() {
+		if i := slices.Index(names, s.name); len(only) == 0 || i >= 0 {
+			list = append(list, s)
+			names = slices.DeleteFunc(names, func(n string) bool { return n == s.name })
+		}
+	}
+	if len(names) > 0 {
+		return nil, fmt.Errorf("no suite is called %s", strings.Join(names, ", "))
+	}
+	return list, nil
 }
 
 func (l *lab) measure(ctx context.Context, s suite, data string) error {
 	fmt.Println("bench:", s.title)
 	r := &Record{Suite: s.name, When: time.Now().UTC().Truncate(time.Second), Machine: machine(), Quick: l.quick}
+	began := time.Now()
 	if err := s.run(ctx, l, r); err != nil {
 		return err
 	}
@@ -120,9 +151,10 @@ func (l *lab) measure(ctx context.Context, s suite, data string) error {
 		row := &r.Rows[i]
 		fmt.Printf("  %-20s %6d %-12s %12.4g %s\n", row.Case, row.N, row.Metric, row.median(), row.Unit)
 	}
-	if l.quick {
-		return nil
+	for _, text := range r.LeftOut {
+		fmt.Println("  left out:", text)
 	}
+	fmt.Printf("  %s took %.0f s\n", s.name, time.Since(began).Seconds())
 	return r.save(data)
 }
 

@@ -86,17 +86,18 @@ func s6(services int) []image.File {
 
 // systemd starts nothing but the probe: no journal, no udev, none of the targets that a system has.
 func systemd(services int) []image.File {
-	unit := func(name, command string) image.File {
-		return text("/etc/systemd/system/"+name+".service", "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart="+command+"\n")
-	}
 	wants := "[Unit]\nDefaultDependencies=no\nWants=probe.service"
-	list := []image.File{unit("probe", "/probe"), text("/etc/machine-id", strings.Repeat("0123456789abcdef", 2)+"\n"), text("/etc/initrd-release", "ID=bench\n")}
+	list := []image.File{systemdUnit("probe", "/probe"), text("/etc/machine-id", strings.Repeat("0123456789abcdef", 2)+"\n"), text("/etc/initrd-release", "ID=bench\n")}
 	for i := range services {
 		name := fmt.Sprintf("s%d", i)
-		list = append(list, unit(name, "/probe sleep"))
+		list = append(list, systemdUnit(name, "/probe sleep"))
 		wants += " " + name + ".service"
 	}
 	return append(list, text("/etc/systemd/system/default.target", wants+"\n"), link("/etc/systemd/system/initrd.target", "default.target"))
+}
+
+func systemdUnit(name, command string) image.File {
+	return text("/etc/systemd/system/"+name+".service", "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart="+command+"\n")
 }
 
 func rouseConfig(services int) []byte {
@@ -130,15 +131,22 @@ func (l *lab) image(p peer, services int) (string, error) {
 	}
 	s.Files = append(s.Files, image.File{Path: "/probe", Source: l.probe, Mode: 0o755})
 	path := filepath.Join(l.dir, strings.ReplaceAll(p.name, " ", "-")+"-"+strconv.Itoa(services)+".cpio")
+	if err := writeImage(path, s); err != nil {
+		return "", fmt.Errorf("image of %s: %w", p.name, err)
+	}
+	return path, nil
+}
+
+func writeImage(path string, s image.Spec) error {
 	f, err := os.Create(path)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := image.Build(f, s); err != nil {
 		f.Close()
-		return "", fmt.Errorf("image of %s: %w", p.name, err)
+		return err
 	}
-	return path, f.Close()
+	return f.Close()
 }
 
 // first boots every init in turn, as often as repetitions are wanted: the kernel's hand-over to the first
@@ -205,13 +213,7 @@ func (l *lab) size(p peer) (float64, error) {
 func (l *lab) boot(ctx context.Context, r *Record, p peer, img string, services int, words string) error {
 	init, arguments, _ := strings.Cut(p.rdinit, " ")
 	cmdline := fmt.Sprintf("quiet console=ttyS0 panic=-1 rdinit=%s %s %s", init, words, arguments)
-	// Emulated guests count instructions, one a nanosecond: the figures then do not depend on what else the
-	// machine does. Waiting costs what it costs, but no time of ours.
-	var count []string
-	if vmm.ProbeKVM(ctx) != nil {
-		count = []string{"-icount", "shift=0,sleep=off"}
-	}
-	vm, err := vmm.Start(ctx, vmm.Config{Name: "bench", Extra: count, Kernel: filepath.Join(l.kernel, "vmlinuz"), Initrd: img, Cmdline: cmdline, MemoryMiB: 512, GUID: "auto"})
+	vm, err := vmm.Start(ctx, vmm.Config{Name: "bench", Extra: l.counting(ctx), Kernel: filepath.Join(l.kernel, "vmlinuz"), Initrd: img, Cmdline: cmdline, MemoryMiB: 512, GUID: "auto"})
 	if err != nil {
 		return err
 	}
@@ -234,6 +236,15 @@ func (l *lab) boot(ctx context.Context, r *Record, p peer, img string, services 
 	return nil
 }
 
+// counting makes emulated guests count instructions, one a nanosecond: the figures then do not depend on what else the
+// machine does. Waiting costs what it costs, but no time of ours.
+func (l *lab) counting(ctx context.Context) []string {
+	if vmm.ProbeKVM(ctx) == nil {
+		return nil
+	}
+	return []string{"-icount", "shift=0,sleep=off"}
+}
+
 // console waits for the probe's last line.
 func (l *lab) console(ctx context.Context, vm *vmm.VM) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
@@ -242,6 +253,9 @@ func (l *lab) console(ctx context.Context, vm *vmm.VM) ([]string, error) {
 		text, err := os.ReadFile(vm.Console())
 		if err != nil {
 			return nil, err
+		}
+		if strings.Contains(string(text), "BENCH error") {
+			return nil, fmt.Errorf("console:\n%s", tail(text))
 		}
 		if strings.Contains(string(text), "BENCH end") {
 			tick.Stop()

@@ -24,6 +24,7 @@ type Record struct {
 	When    time.Time `json:"when"`
 	Machine string    `json:"machine"`
 	Quick   bool      `json:"quick"` // few repetitions: says that it works, not how fast
+	LeftOut []string  `json:"left-out,omitempty"`
 	Rows    []Row     `json:"rows"`
 }
 
@@ -36,6 +37,11 @@ func (r *Record) add(name string, n int, metric, unit string, value float64) {
 		}
 	}
 	r.Rows = append(r.Rows, Row{name, n, metric, unit, []float64{value}})
+}
+
+// leaveOut says what this machine cannot measure, and why.
+func (r *Record) leaveOut(format string, args ...any) {
+	r.LeftOut = append(r.LeftOut, fmt.Sprintf(format, args...))
 }
 
 // find is a row, nil if it was not measured.

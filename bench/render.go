@@ -13,13 +13,19 @@ import (
 type view struct {
 	suite, title, text string
 	metric             string
-	n                  int // size to compare at; -1: all sizes, drawn as lines
-	match              string
-	ours, base         string // cases: what is ours, and what ratios are against
+	n                  int    // size to compare at; -1: all sizes, drawn as lines
+	axis               string // of all sizes: what n counts, for the table of growth
+	match              string // what cases begin with, not shown
+	labels             []label
+	ours, base         string // cases: what is ours (its beginning), and what ratios are against
 	scale              float64
 	unit               string
 }
 
+// label is how a case is called for people. A view with labels shows no other cases, in their order.
+type label struct{ name, text string }
+
+// writeManual fails if a suite that was run has nothing for one of its views: it has rotted.
 func writeManual(docs string) error {
 	data := filepath.Join(docs, "performance")
 	all, err := load(data)
@@ -28,6 +34,7 @@ func writeManual(docs string) error {
 	}
 	var b strings.Builder
 	b.WriteString(introduction)
+	shown := map[string]bool{}
 	for _, v := range views() {
 		r := all[v.suite]
 		if r == nil {
@@ -35,17 +42,42 @@ func writeManual(docs string) error {
 		}
 		rows := v.rows(r)
 		if len(rows) == 0 {
-			continue
+			return fmt.Errorf("%s: nothing was measured for %q", v.suite, v.title)
 		}
 		name := v.suite + "-" + slug(v.title)
+		shown[filepath.Join(data, name+".svg")] = true
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", v.title, v.text)
 		b.WriteString(v.table(rows))
 		if err := os.WriteFile(filepath.Join(data, name+".svg"), []byte(v.plot(rows)), 0o644); err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "\n![%s](performance/%s.svg)\n\nMeasured %s on %s.\n", v.title, name, r.When.Format("2006-01-02"), r.Machine)
+		fmt.Fprintf(&b, "\n![%s](performance/%s.svg)\n\n", v.title, name)
+		if v.n < 0 && len(r.LeftOut) > 0 {
+			fmt.Fprintf(&b, "Left out: %s.\n\n", strings.Join(r.LeftOut, "; "))
+		}
+		fmt.Fprintf(&b, "Measured %s on %s.\n", r.When.Format("2006-01-02"), r.Machine)
+	}
+	b.WriteString(growthTable(all))
+	if err := removeOthers(data, shown); err != nil {
+		return err
 	}
 	return os.WriteFile(filepath.Join(docs, "performance.md"), []byte(b.String()), 0o644)
+}
+
+// removeOthers removes pictures that no view shows any more.
+func removeOthers(dir string, shown map[string]bool) error {
+	pictures, err := filepath.Glob(filepath.Join(dir, "*.svg"))
+	if err != nil {
+		return err
+	}
+	for _, p := range pictures {
+		if !shown[p] {
+			if err := os.Remove(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 const introduction = `# Performance
@@ -63,7 +95,19 @@ func (v view) rows(r *Record) []Row {
 			list = append(list, row)
 		}
 	}
-	return list
+	if v.labels == nil {
+		return list
+	}
+	var named []Row
+	for _, l := range v.labels {
+		for _, row := range list {
+			if row.Case == l.name {
+				row.Case = l.text
+				named = append(named, row)
+			}
+		}
+	}
+	return named
 }
 
 func (v view) isOurs(name string) bool { return v.ours != "" && strings.HasPrefix(name, v.ours) }
@@ -95,22 +139,82 @@ func (v view) table(rows []Row) string {
 	return b.String()
 }
 
-// growth says how each case grows with n: the exponent of the straight line through the logarithms. What is
-// worse than linear has one above 1.
+// growth says how each case grows with n: the exponent of the straight line through the logarithms, and of the last piece of
+// it, where what it costs to begin no longer hides what it costs to go on.
 func growth(list []series) string {
 	s := "\nGrowth: "
 	for i, l := range list {
 		if i > 0 {
 			s += ", "
 		}
-		if len(l.n) < 2 {
+		if l = l.above(0); len(l.n) < 2 {
 			s += l.label + " has one size"
 			continue
 		}
-		s += fmt.Sprintf("%s as n^%.2f", l.label, slope(l))
+		s += fmt.Sprintf("%s as n^%.2f (at the end n^%.2f)", l.label, slope(l), slope(l.last()))
 	}
 	return s + ".\n"
 }
+
+// above leaves out small sizes.
+func (l series) above(n int) series {
+	kept := series{label: l.label}
+	for i := range l.n {
+		if l.n[i] > n {
+			kept.n, kept.value = append(kept.n, l.n[i]), append(kept.value, l.value[i])
+		}
+	}
+	return kept
+}
+
+func (l series) last() series {
+	return series{l.label, l.n[len(l.n)-2:], l.value[len(l.value)-2:]}
+}
+
+// worse is the exponent from which on growth counts as worse than linear: what is linear shows up to this on a shared machine.
+const worse = 1.15
+
+// growthTable is all that grows, ours and others'.
+func growthTable(all map[string]*Record) string {
+	var b, bad strings.Builder
+	for _, v := range views() {
+		r := all[v.suite]
+		if r == nil || v.axis == "" {
+			continue
+		}
+		for _, l := range v.lines(v.rows(r)) {
+			if l = l.above(0); len(l.n) < 2 {
+				continue
+			}
+			name, end := l.label, slope(l.last())
+			if v.isOurs(name) {
+				name = "**" + name + "**"
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %d to %d | %.2f | %.2f |\n", v.title, name, v.axis, l.n[0], l.n[len(l.n)-1], slope(l), end)
+			if end > worse {
+				fmt.Fprintf(&bad, "- %s, %s: n^%.2f from %d to %d %s.\n", v.title, name, end, l.n[len(l.n)-2], l.n[len(l.n)-1], v.axis)
+			}
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	head := fmt.Sprintf(growthHead, worse)
+	if bad.Len() == 0 {
+		return head + "None here.\n\n" + growthColumns + b.String()
+	}
+	return head + "\n" + bad.String() + "\n" + growthColumns + b.String()
+}
+
+const (
+	growthHead = `
+## Growth
+
+The exponents of the tables above: all sizes, and the two largest alone, where the cost of beginning no longer hides the cost of
+going on. 1 is linear. Ours are bold. Worse than linear (above %.2f between the two largest):
+`
+	growthColumns = "| what | case | n counts | n | exponent | at the end |\n|---|---|---|---|---:|---:|\n"
+)
 
 func slope(l series) float64 {
 	var sx, sy, sxx, sxy float64

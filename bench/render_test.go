@@ -141,15 +141,26 @@ func TestManual(t *testing.T) {
 		if all, err := load(filepath.Join(docs, "performance")); err == nil && all[v.suite] != nil {
 			r = all[v.suite]
 		}
+		name := "case"
+		if v.labels != nil {
+			name = v.labels[0].name
+		}
 		for _, n := range []int{max(0, v.n), max(10, v.n)} {
-			r.add(v.match+"case", n, v.metric, "ms", float64(i+1))
+			r.add(v.match+name, n, v.metric, "ms", float64(i+1))
 		}
 		if err := r.save(filepath.Join(docs, "performance")); err != nil {
 			t.Fatal(err)
 		}
 	}
+	stale := filepath.Join(docs, "performance", "stale.svg")
+	if err := os.WriteFile(stale, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if err := writeManual(docs); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := os.Stat(stale); !os.IsNotExist(err) {
+		t.Errorf("a picture that nothing shows stays: %v", err)
 	}
 	text, err := os.ReadFile(filepath.Join(docs, "performance.md"))
 	if err != nil {
@@ -169,6 +180,50 @@ func TestManual(t *testing.T) {
 		} else if err := wellFormed(string(svg)); err != nil {
 			t.Errorf("%s: %v", picture, err)
 		}
+	}
+}
+
+// TestRotten: a suite that ran and has nothing for one of its views is an error, named.
+func TestRotten(t *testing.T) {
+	docs := t.TempDir()
+	r := &Record{Suite: "idle", Machine: "m"}
+	r.add("rouse", 0, "idle-wakeups", "per second", 1)
+	if err := r.save(filepath.Join(docs, "performance")); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeManual(docs); err == nil || !strings.Contains(err.Error(), "Processor time") {
+		t.Errorf("the missing view is not named: %v", err)
+	}
+}
+
+// TestGrowthTable names what is worse than linear at the end, and only that.
+func TestGrowthTable(t *testing.T) {
+	const named = "from 10 to 100 clones"
+	for _, c := range []struct {
+		name string
+		of   func(n float64) float64
+		want string
+	}{
+		{"linear", func(n float64) float64 { return 3 * n }, "| 1 to 100 | 1.00 | 1.00 |"},
+		{"square", func(n float64) float64 { return n * n }, "| 1 to 100 | 2.00 | 2.00 |"},
+		{"linear behind a start", func(n float64) float64 { return 10 + n }, "| 0.50 | 0.74 |"},
+		{"square behind a start", func(n float64) float64 { return 1000 + n*n }, "| 0.52 | 1.00 |"},
+		{"square at last", func(n float64) float64 { return 100 + n*n }, "| 1.00 | 1.70 |"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := &Record{}
+			r.add("clones", 0, "ready", "ms", 1) // no size to grow from
+			for _, n := range []int{1, 10, 100} {
+				r.add("clones", n, "ready", "ms", c.of(float64(n)))
+			}
+			got := growthTable(map[string]*Record{"clones": r})
+			if !strings.Contains(got, c.want) {
+				t.Errorf("no %q in:\n%s", c.want, got)
+			}
+			if bad := strings.Contains(c.want, " 2.00 |") || strings.Contains(c.want, " 1.70 |"); strings.Contains(got, named) != bad || strings.Contains(got, "None here") == bad {
+				t.Errorf("named as worse than linear: want %v:\n%s", bad, got)
+			}
+		})
 	}
 }
 
