@@ -71,7 +71,7 @@ func (g *Gate) State() (State, error) {
 }
 
 // Set brings the gate into a state at one instant and proves it by reading the
-// kernel back. If the gate is there already, nothing is written.
+// kernel back. If it is where this Gate has set it before, nothing is written.
 //
 // While a Guard runs, to open is only that instant, and proving it: the hooks that
 // stop nothing any more, which take the kernel ten times as long, the Guard removes once
@@ -106,8 +106,9 @@ func (g *Gate) set(s, before State) error {
 	} else if g.inert {
 		return g.clear()
 	}
-	// Opening what we shut needs no look first: that is a resume's last step.
-	if s != Open || before == Open {
+	// A state that is another than that of before needs no look first: it is not there, or it is made again, at
+	// one instant as ever.
+	if s == before {
 		if got, err := g.read(); err == nil && got == s {
 			return nil
 		}
