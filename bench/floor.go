@@ -66,15 +66,18 @@ func (l *lab) floorOf(ctx context.Context, r *Record, program string, services, 
 		return err
 	}
 	defer ours.end()
-	if line, err := ours.line(); line != "ready" {
-		return fmt.Errorf("worker: %q: %w", line, err)
+	if err := ours.ready(); err != nil {
+		return err
 	}
 	// nsenter: a thread of ours that changed its namespace would have to be thrown away.
-	bare, err := startFloor(ctx, 0, "nsenter", "--net=/proc/"+strconv.Itoa(ours.cmd.Process.Pid)+"/ns/net", program, filepath.Join(cgroup, "services"))
+	bare, err := startFloor(ctx, 0, "nsenter", "--target", strconv.Itoa(ours.cmd.Process.Pid), "--net", "--pid", "--mount", program, filepath.Join(cgroup, "services"))
 	if err != nil {
 		return err
 	}
 	defer bare.end()
+	if err := bare.ready(); err != nil {
+		return err
+	}
 	for range l.repeat(7) {
 		if err := compareFloor(r, ours, bare, sockets); err != nil {
 			return err
@@ -94,7 +97,7 @@ func compareFloor(r *Record, ours, bare *floorProcess, n int) error {
 	if err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
-	// RCU's grace period takes what it takes: most of the whole, and no work of either.
+	// RCU's grace period takes what it takes: most of the whole, and no work of either. Cleared is the gate after the resume.
 	parts := map[string][]string{"all": names, "all but barrier": without(names, "barrier"), "resume": {"sever", "thaw", "open"}}
 	for _, name := range names {
 		r.add("rouse/"+name, n, "time", "ns", a[name])
@@ -139,6 +142,18 @@ func startFloor(ctx context.Context, flags uintptr, name string, args ...string)
 		return nil, fmt.Errorf("%w (needs root)", err)
 	}
 	return &floorProcess{cmd, in, bufio.NewScanner(out)}, nil
+}
+
+// ready waits until nothing but rounds is done.
+func (p *floorProcess) ready() error {
+	line, err := p.line()
+	if err == nil && line != "ready" {
+		err = fmt.Errorf("it says %q", line)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.cmd.Path, err)
+	}
+	return nil
 }
 
 func (p *floorProcess) line() (string, error) {

@@ -37,7 +37,7 @@ func TestFloorRound(t *testing.T) {
 func TestFloorRatios(t *testing.T) {
 	steps := func(ns string) string {
 		s := ""
-		for _, name := range []string{"drain", "shut", "barrier", "freeze", "sever", "thaw", "open"} {
+		for _, name := range []string{"drain", "shut", "barrier", "freeze", "sever", "thaw", "open", "clear"} {
 			s += name + "\t" + ns + "\n"
 		}
 		return strings.Replace(s, "barrier\t"+ns, "barrier\t1000", 1) + "done\n"
@@ -46,7 +46,7 @@ func TestFloorRatios(t *testing.T) {
 	if err := compareFloor(&r, said(steps("30")), said(steps("10")), 7); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]float64{"drain": 3, "barrier": 1, "resume": 3, "all but barrier": 3, "all": 1180.0 / 1060} {
+	for name, want := range map[string]float64{"drain": 3, "barrier": 1, "resume": 3, "all but barrier": 3, "all": 1210.0 / 1070} {
 		if row := r.find(name, 7, "ratio"); row == nil || row.median() != want {
 			t.Errorf("%s: %+v, want %v", name, row, want)
 		}

@@ -40,6 +40,7 @@ func floorWorker(services, sockets int, cgroup string, in io.Reader, out io.Writ
 		return err
 	}
 	defer func() { err = errors.Join(err, gate.Close()) }()
+	defer guard(ctx, gate)()
 	ins, err := sockdiag.New(sockdiag.Options{})
 	if err != nil {
 		return err
@@ -62,6 +63,20 @@ func floorWorker(services, sockets int, cgroup string, in io.Reader, out io.Writ
 		fmt.Fprintln(out, "done")
 	}
 	return nil
+}
+
+// guard runs the gate's guard, as PID 1 does, and returns what ends it.
+func guard(ctx context.Context, gate *firewall.Gate) (end func()) {
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = gate.Guard(ctx, nil)
+	}()
+	return func() {
+		stop()
+		<-done
+	}
 }
 
 // ownProc shows the processes of our own pid namespace, as a guest's does: proofs that look at every process would
@@ -132,7 +147,7 @@ func floorSteps(ctx context.Context, gate *firewall.Gate, ins *sockdiag.Inspecto
 	empty := func() error {
 		left, err := ins.Busy(ctx)
 		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("%d sockets are busy", len(left))
+			err = fmt.Errorf("%d sockets are busy: %v", len(left), left[0])
 		}
 		return err
 	}
@@ -144,6 +159,8 @@ func floorSteps(ctx context.Context, gate *firewall.Gate, ins *sockdiag.Inspecto
 		{"sever", func() error { _, err := ins.Inherited(ctx); return err }},
 		{"thaw", func() error { return m.Thaw(ctx) }},
 		{"open", func() error { return gate.Set(firewall.Open) }},
+		// What the guard would do a little later.
+		{"clear", func() error { _, err := gate.State(); return err }},
 	}
 }
 
