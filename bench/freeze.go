@@ -254,6 +254,9 @@ func addFreeze(r *Record, line string) error {
 		return fmt.Errorf("line of the worker: %q: %w", line, err)
 	}
 	name, half := fields[1], fields[4]
+	if name == syncAlone && half == "thaw" {
+		return nil
+	}
 	if services == freezeServices || filesystems == freezeFilesystems {
 		r.add(name, 0, half, "ms", ms)
 	}

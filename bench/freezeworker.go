@@ -31,6 +31,9 @@ const (
 	systemdName  = "org.freedesktop.systemd1"
 )
 
+// syncAlone is a case that has nothing to thaw.
+const syncAlone = "sync(2) alone"
+
 // subject is one way to freeze and thaw. Both return when it has answered.
 type subject struct {
 	name         string
@@ -334,7 +337,7 @@ func (w *freezeWorker) withGuestAgent() error {
 		return err
 	}
 	// What rouse does first, for file systems that cannot be frozen.
-	sync := subject{name: "sync(2) alone", freeze: func() error { unix.Sync(); return nil }, thaw: func() error { return nil }, frozen: func(bool) error { return nil }}
+	sync := subject{name: syncAlone, freeze: func() error { unix.Sync(); return nil }, thaw: func() error { return nil }, frozen: func(bool) error { return nil }}
 	w.subjects = []subject{w.freezer("qemu-ga", a), sync}
 	return nil
 }

@@ -50,6 +50,7 @@ type lab struct {
 	kernel   string // folder of a kernel
 	probe    string // the probe of probe/probe.c
 	quick    bool
+	baked    *web // what bakedWeb has made
 }
 
 func (l *lab) bin(name string) string { return filepath.Join(l.out, name) }

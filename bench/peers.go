@@ -160,8 +160,8 @@ func first(ctx context.Context, l *lab, r *Record) error {
 		images := map[string]string{}
 		for range l.repeat(2) {
 			for _, p := range peers() {
-				if services > 0 && !p.supervises {
-					continue
+				if services > 0 && !p.supervises || r.Quick && services == 0 && p.supervises && p.tree != "" {
+					continue // what supervises is seen to work with many services
 				}
 				if images[p.name] == "" {
 					img, err := l.image(p, services)

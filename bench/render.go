@@ -17,7 +17,7 @@ type view struct {
 	axis               string // of all sizes: what n counts, for the table of growth
 	match              string // what cases begin with, not shown
 	labels             []label
-	ours, base         string // cases: what is ours (its beginning), and what ratios are against
+	ours, base         string // cases: what is ours (its beginning, or * for all), and what ratios are against
 	scale              float64
 	unit               string
 }
@@ -110,7 +110,9 @@ func (v view) rows(r *Record) []Row {
 	return named
 }
 
-func (v view) isOurs(name string) bool { return v.ours != "" && strings.HasPrefix(name, v.ours) }
+func (v view) isOurs(name string) bool {
+	return v.ours == "*" || v.ours != "" && strings.HasPrefix(name, v.ours)
+}
 
 func (v view) table(rows []Row) string {
 	var b strings.Builder
