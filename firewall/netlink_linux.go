@@ -19,6 +19,7 @@ type netlinkSocket struct {
 	fd  int
 	seq uint32
 	buf []byte
+	out encoder // of the question asked
 	// unread: an exchange ended, by an error, before its answers were read.
 	unread bool
 }
@@ -77,6 +78,12 @@ func (s *netlinkSocket) transact(b []byte, last uint32) error {
 		return errors.New("the kernel did not acknowledge")
 	}
 	return nil
+}
+
+// question is where the next request for ask is written, and it alone.
+func (s *netlinkSocket) question() *encoder {
+	s.out = encoder{b: s.out.b[:0]}
+	return &s.out
 }
 
 // ask sends one request and gives each answer to f. Dumps that were torn by a

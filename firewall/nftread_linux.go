@@ -22,7 +22,7 @@ const nfDumpInterrupted = unix.NLM_F_DUMP_INTR
 
 // generation counts the commits to any ruleset of this network namespace.
 func (n *nft) generation() (uint32, error) {
-	e := &encoder{}
+	e := n.sock.question()
 	e.message(nftType(unix.NFT_MSG_GETGEN), unix.NLM_F_REQUEST, n.sock.nextSeq(), []byte{0, unix.NFNETLINK_V0, 0, 0})
 	var gen uint32
 	ok := false
@@ -40,7 +40,7 @@ func (n *nft) generation() (uint32, error) {
 
 // readTable gives nil if there is no table of ours in that family.
 func (n *nft) readTable(family string) (*liveTable, error) {
-	e := &encoder{}
+	e := n.sock.question()
 	e.message(nftType(unix.NFT_MSG_GETTABLE), unix.NLM_F_REQUEST, n.sock.nextSeq(), nftHead(family))
 	e.str(unix.NFTA_TABLE_NAME, TableName)
 	var t *liveTable
@@ -65,7 +65,7 @@ func (n *nft) readTable(family string) (*liveTable, error) {
 // readRules asks for the rules of our table only: the time does not depend on
 // how many others there are.
 func (n *nft) readRules(family string, t *liveTable) error {
-	e := &encoder{}
+	e := n.sock.question()
 	e.message(nftType(unix.NFT_MSG_GETRULE), unix.NLM_F_REQUEST|unix.NLM_F_DUMP, n.sock.nextSeq(), nftHead(family))
 	e.str(unix.NFTA_RULE_TABLE, TableName)
 	return n.sock.ask(e, func(m message) error {
@@ -85,7 +85,7 @@ func (n *nft) readRules(family string, t *liveTable) error {
 // compareChain asks for one chain by name: a list of chains would hold those
 // of every table in the family.
 func (n *nft) compareChain(family string, want chain) error {
-	e := &encoder{}
+	e := n.sock.question()
 	e.message(nftType(unix.NFT_MSG_GETCHAIN), unix.NLM_F_REQUEST, n.sock.nextSeq(), nftHead(family))
 	e.str(unix.NFTA_CHAIN_TABLE, TableName)
 	e.str(unix.NFTA_CHAIN_NAME, want.name)

@@ -61,7 +61,12 @@ func (e *encoder) attr(typ uint16, data []byte) {
 	e.pad()
 }
 
-func (e *encoder) str(typ uint16, s string) { e.attr(typ, append([]byte(s), 0)) }
+func (e *encoder) str(typ uint16, s string) {
+	e.b = binary.NativeEndian.AppendUint16(e.b, uint16(nlAttrHead+len(s)+1))
+	e.b = binary.NativeEndian.AppendUint16(e.b, typ)
+	e.b = append(append(e.b, s...), 0)
+	e.pad()
+}
 
 // be32 is nf_tables' order of bytes; u32 is rtnetlink's.
 func (e *encoder) be32(typ uint16, v uint32) { e.attr(typ, binary.BigEndian.AppendUint32(nil, v)) }

@@ -112,7 +112,7 @@ func (c *tc) links() ([]link, error) {
 }
 
 func (c *tc) listLinks() ([]link, error) {
-	e := &encoder{}
+	e := c.sock.question()
 	e.message(unix.RTM_GETLINK, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, c.sock.nextSeq(), make([]byte, unix.SizeofIfInfomsg))
 	var links []link
 	err := c.sock.ask(e, func(m message) error {
@@ -228,7 +228,7 @@ func qdiscHead(l link) []byte { return tcHead(l.index, clsactHandle, clsactParen
 
 // hasQdisc says whether a link has a clsact (or ingress) qdisc, whoever's.
 func (c *tc) hasQdisc(l link) bool {
-	e := &encoder{}
+	e := c.sock.question()
 	// Without NLM_F_ECHO the answer goes to the multicast group only.
 	e.message(unix.RTM_GETQDISC, unix.NLM_F_REQUEST|unix.NLM_F_ECHO, c.sock.nextSeq(), tcHead(l.index, 0, clsactParent, 0))
 	has := false // a link that had one once answers without an error, and with nothing
@@ -281,7 +281,7 @@ func (c *tc) removeFrom(l link) error {
 func (c *tc) qdiscUsed(l link) (bool, error) {
 	used := false
 	for _, parent := range tcParents {
-		e := &encoder{}
+		e := c.sock.question()
 		flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_DUMP)
 		e.message(unix.RTM_GETTFILTER, flags, c.sock.nextSeq(), tcHead(l.index, 0, parent, 0))
 		err := c.sock.ask(e, func(m message) error {
@@ -334,7 +334,7 @@ func (c *tc) filters(l link) ([2]*programInfo, error) {
 }
 
 func (c *tc) filterID(l link, direction int) (uint32, error) {
-	e := &encoder{}
+	e := c.sock.question()
 	e.message(unix.RTM_GETTFILTER, unix.NLM_F_REQUEST, c.sock.nextSeq(), filterHead(l.index, direction))
 	e.str(tcaKind, "bpf")
 	id := uint32(0)
