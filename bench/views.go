@@ -34,7 +34,7 @@ func views() []view {
 		{suite: "namespaces", title: "Shutting the gate of a guest with n network namespaces", metric: "shut-cpu", n: -1, axis: "network namespaces", ours: "rouse", base: "rouse", scale: 1, unit: "ms of CPU",
 			text: "The default gate puts a program on each link beside its nftables rules and reads all of it back; `nft -f` loads three chains and sees no link."},
 		{suite: "namespaces", title: "Opening the gate of a guest with n network namespaces", metric: "open-cpu", n: -1, axis: "network namespaces", ours: "rouse", base: "rouse", scale: 1, unit: "ms of CPU",
-			text: "The way back. Nothing stays on any link."},
+			text: "The way back, until nothing is left on any link."},
 		{suite: "fanout", title: "A new generation until the last of n watchers has acknowledged, beside bare system calls", metric: "cpu-ratio", match: "Fanout/", n: -1, ours: "*", scale: 1, unit: "times the floor's CPU",
 			labels: watcherLabels,
 			text: "The floor does the same without a device: n threads, each woken by an eventfd of its own, and answering through a pipe. Threads here block in read(2) on the device or in poll(2); the device is served by FUSE, with its page passed through to a file (Linux 6.9) or from the page cache. " +
@@ -43,19 +43,20 @@ func views() []view {
 			labels: watcherLabels,
 			text:   "What stands behind the ratios: of the server and of all watchers."},
 		{suite: "floor", title: "Beside bare system calls, an idle guest", metric: "ratio", n: 0, ours: "resume", scale: 1, unit: "times the floor",
-			text: "What the phases ask of the kernel, by our packages beside a program in C that sends prepared bytes (bench/floor/floor.c), natively. The floor shuts with three chains that drop, where rouse has tables for ARP and bridges, a program on every link, and reads all of it back; " +
-				"it looks at TCP over IPv4 and unix sockets, where rouse looks at every protocol and at what waits before devices; it freezes with a write and waits for the kernel's word, where rouse first and afterwards proves from /proc that every thread rests. Those proofs are what the ratio pays for. One service, no connection."},
+			text: "What the phases ask of the kernel, by our packages beside a program in C that sends prepared bytes and keeps its descriptors open (bench/floor/floor.c), natively. Both look at the same sockets and queues, shut IP, ARP and bridges, and look at every thread before and after the freeze. " +
+				"Rouse besides puts a program on every link, reads its gate back, and says what it found and whose it is: that is what the ratio pays for. Opening is what lets packets through; clear, after the resume, takes away what then stops nothing any more. Resume is sever, thaw and open. One service, no connection."},
 		{suite: "floor", title: "Beside bare system calls, 10 services and 1000 sockets", metric: "ratio", n: 1000, ours: "resume", scale: 1, unit: "times the floor",
-			text: "The same. The barrier is a grace period of the kernel's RCU for both. Rouse's sever lets the kernel leave out connections to the loopback, which all of these are; the floor takes them all, so a ratio below 1 there is no feat."},
+			text: "The same. The barrier is a grace period of the kernel's RCU for both. All connections are to the loopback, which both let the kernel leave out of sever."},
 		{suite: "floor", title: "The time of each, an idle guest", metric: "time", n: 0, ours: "rouse", scale: 1e-3, unit: "µs",
 			text: "What stands behind the ratios."},
 		{suite: "freezer", title: "Freezing and thawing n services, natively", metric: "time", n: -1, axis: "services", ours: "rouse", base: "bare write: thaw", scale: 1e-6, unit: "ms",
 			labels: []label{{"FreezeThaw", "rouse: freeze, prove and thaw"}, {"Settle", "rouse: prove that all rest"}, {"Thaw", "rouse: thaw"}, {"ThawFloor", "bare write: thaw"}},
 			text:   "On this machine without emulation. To freeze includes the proof from /proc that every thread of every service rests; a thaw is one write to the kernel's file and its check."},
 		{suite: "freeze", title: "Freezing a guest before its snapshot", metric: "freeze", ours: "rouse", base: "qemu-ga", scale: 1, unit: "ms",
-			text: "From the request over a unix socket to its answer, in guests of the same kernel with 10 services and 4 file systems (ext4 in memory, each with 64 KiB to write), by the guest's clock; emulated guests count an instruction as a nanosecond. " +
+			text: "From the request to its answer, in guests of the same kernel with 10 services and 4 file systems (ext4 in memory, each with 64 KiB to write), by the guest's clock; emulated guests count an instruction as a nanosecond. " +
+				"The others are asked over their unix sockets in the guest. Of a guest that rouse has quiesced nothing runs that could look at a clock, so its time is that of its report and a guest-ping's round trip over its socket. " +
 				"QEMU's guest agent (guest-fsfreeze-freeze) freezes file systems and lets every program run on. systemd (FreezeUnit on the bus for each unit, or `systemctl freeze` with all of them) freezes services and no file system. " +
-				"Neither looks at the network. Rouse does all of it, in the phases below it: hold, drain, shut, barrier and verify are the network's, settle and freeze the services', sync the file systems'. sync(2) alone, which rouse calls first because not every file system can be frozen, was timed in the agent's guest."},
+				"Neither looks at the network. Rouse does all of it, in the phases below it: hold, drain, shut, barrier and verify are the network's, settle and freeze the services', sync the file systems'. sync(2) alone, which rouse calls first because not every file system can be frozen, was timed in the agent's guest. Nearly all that a file system takes is grace periods of RCU, for which the kernel waits in each freeze."},
 		{suite: "freeze", title: "Thawing the same guest", metric: "thaw", ours: "rouse", base: "qemu-ga", scale: 1, unit: "ms",
 			text: "Where no copy was made of it and the same machine goes on: guest-fsfreeze-thaw, ThawUnit, `systemctl thaw`, rouse-release. Rouse's phase thaw is services and file systems."},
 		{suite: "freeze", title: "Freezing n services in a guest", metric: "freeze services", n: -1, axis: "services", ours: "rouse", base: "rouse", scale: 1, unit: "ms",
