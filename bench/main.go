@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -86,7 +87,7 @@ func main() {
 	render := flag.Bool("render", false, "only write the manual from the data that is there")
 	flag.Parse()
 	l.kernel = filepath.Join(l.out, "kernels", *series)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	exitWith(run(ctx, &l, *only, *docs, *render))
 }
