@@ -170,7 +170,11 @@ func newWays(t *testing.T, a, b *host) *ways {
 	for _, network := range []string{"10.1.0.%d:7000", "[fd00:1::%d]:7000"} {
 		for i, h := range []*host{a, b} {
 			at := fmt.Sprintf(network, i+1)
-			w.sockets[at] = h.udp(t, at, "")
+			c := h.udp(t, at, "")
+			if err := c.SetDeadline(time.Time{}); err != nil { // nothing here waits, and many kills take long
+				t.Fatal(err)
+			}
+			w.sockets[at] = c
 		}
 	}
 	return w
