@@ -18,7 +18,7 @@ const spacesArg = "namespace-worker"
 // namespaces is how a look at the sockets and the gate grow with network namespaces, each joined to the guest's by a veth
 // link, as containers are.
 func namespaces(ctx context.Context, l *lab, r *Record) error {
-	sizes := []int{1, 10, 100, 300}
+	sizes := []int{1, 10, 100, 1000}
 	if l.quick {
 		sizes = sizes[:2]
 	}

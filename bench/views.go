@@ -30,7 +30,7 @@ func views() []view {
 		{suite: "sockets", title: "Destroying n connections", metric: "destroy-cpu", n: -1, axis: "sockets", ours: "rouse", base: "rouse", scale: 1, unit: "ms of CPU",
 			text: "What rouse does behind its gate after a resume: find every connection to a peer outside, end each by its cookie, look again; beside `ss -K`. Nothing in /proc destroys a socket. Both send a reset for each, which the other namespace's sockets get; that is in the time."},
 		{suite: "namespaces", title: "A look at the sockets of n network namespaces", metric: "look-cpu", n: -1, axis: "network namespaces", ours: "rouse", base: "rouse", scale: 1, unit: "ms of CPU",
-			text: "Namespaces without a connection, each joined to the guest's own by a veth link, as containers are; beside `ip -all netns exec ss -tan`."},
+			text: "Namespaces without a connection, each joined to the guest's own by a veth link, as containers are; beside `ip -all netns exec ss -tan`. To list the netlink sockets of one namespace the kernel walks those of all, and each namespace has some: with many that is most of a look, and grows with the square."},
 		{suite: "namespaces", title: "Shutting the gate of a guest with n network namespaces", metric: "shut-cpu", n: -1, axis: "network namespaces", ours: "rouse", base: "rouse", scale: 1, unit: "ms of CPU",
 			text: "The default gate puts a program on each link beside its nftables rules and reads all of it back; `nft -f` loads three chains and sees no link."},
 		{suite: "namespaces", title: "Opening the gate of a guest with n network namespaces", metric: "open-cpu", n: -1, axis: "network namespaces", ours: "rouse", base: "rouse", scale: 1, unit: "ms of CPU",
