@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	_ "embed"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -139,10 +140,30 @@ func BenchmarkFanout(b *testing.B) {
 	for _, how := range []string{"read", "poll", "page"} {
 		for _, n := range []int{1, 100, 1000, 10000} {
 			b.Run(fmt.Sprintf("%s/%d", how, n), func(b *testing.B) {
-				benchModes(b, func(b *testing.B, d *device) { benchFanout(b, d, program, how, n) })
+				benchModes(b, func(b *testing.B, d *device) {
+					if how == "page" && pageBits(b, d)&pageWakes == 0 {
+						b.Skip("who sleeps on the mapped page is not woken in this mode here, and the page says so")
+					}
+					benchFanout(b, d, program, how, n)
+				})
 			})
 		}
 	}
+}
+
+// pageBits is the second word of the mapped page.
+func pageBits(b *testing.B, d *device) uint32 {
+	b.Helper()
+	fd := open(b, d.path, unix.O_RDONLY)
+	page, err := unix.Mmap(fd, 0, PageSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		b.Fatal(err)
+	}
+	bits := binary.NativeEndian.Uint32(page[4:])
+	if err := unix.Munmap(page); err != nil {
+		b.Fatal(err)
+	}
+	return bits
 }
 
 func benchFanout(b *testing.B, d *device, program, how string, n int) {

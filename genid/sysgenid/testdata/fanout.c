@@ -32,6 +32,7 @@ static const char *path;
 static int by_poll, by_page, confirmed;
 static int answers[2];
 static const volatile uint32_t *page;
+static uint32_t first; /* generation before any thread began: a bump may come before it runs */
 
 static void __attribute__((noreturn)) fail(const char *what)
 {
@@ -43,7 +44,7 @@ static void *watch(void *arg)
 {
 	int fd = (int)(intptr_t)arg;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
-	uint32_t generation, seen = *page;
+	uint32_t generation, seen = first;
 
 	for (;;) {
 		if (by_page) {
@@ -147,6 +148,7 @@ int main(int argc, char **argv)
 		if (sysgenid_open(&s, path))
 			fail(path);
 		page = s.page;
+		first = *page;
 		for (i = 0; i < n; i++)
 			if ((fds[i] = open(path, O_RDWR)) < 0 || ioctl(fds[i], SYSGENID_SET_WATCHER_TRACKING, 1UL))
 				fail(path);
