@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rouse/internal/rcu"
 	"rouse/rootfs"
 )
 
@@ -48,7 +49,9 @@ func (p *filesystemPart) Freeze(ctx context.Context) (int, any, error) {
 	// After the sync: only clean pages can be dropped. Before compacting, which has less to move then.
 	p.tell(q.DropCaches, "drop_caches")
 	p.tell(q.Compact, "compact_memory")
+	restore := rcu.Expedite() // freezing a file system waits for several grace periods (freeze_super, fs/super.c, v6.12)
 	done.Frozen, err = p.freezer.Freeze(ctx)
+	restore()
 	p.lock()
 	return max(1, len(done.Targets)), done, err
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/rcu"
 )
 
 var loopbacks = map[string]string{"v4": "127.0.0.1", "v6": "::1", "mapped": "::ffff:127.0.0.1"}
@@ -470,7 +472,7 @@ func TestExpediteIsPutBack(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	one, two := expedite(), expedite()
+	one, two := rcu.Expedite(), rcu.Expedite()
 	one()
 	if now, _ := os.ReadFile(setting); strings.TrimSpace(string(now)) != "1" {
 		t.Errorf("under way: %q", now)
