@@ -47,7 +47,7 @@ func endToEnd(ctx context.Context, l *lab, r *Record) error {
 			r.add(c.name, 0, "first-answer", "ms", time.Since(began).Seconds()*1000)
 		}
 	}
-	return nil
+	return w.resumeParts(ctx, r)
 }
 
 // web is one server in two images and their snapshots.
