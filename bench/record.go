@@ -44,16 +44,6 @@ func (r *Record) leaveOut(format string, args ...any) {
 	r.LeftOut = append(r.LeftOut, fmt.Sprintf(format, args...))
 }
 
-// find is a row, nil if it was not measured.
-func (r *Record) find(name string, n int, metric string) *Row {
-	for i := range r.Rows {
-		if row := &r.Rows[i]; row.Case == name && row.N == n && row.Metric == metric {
-			return row
-		}
-	}
-	return nil
-}
-
 func (r *Record) save(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -72,3 +72,13 @@ func TestSaveLoad(t *testing.T) {
 		t.Errorf("half a record: %v", err)
 	}
 }
+
+// find is a row, nil if it was not measured.
+func (r *Record) find(name string, n int, metric string) *Row {
+	for i := range r.Rows {
+		if row := &r.Rows[i]; row.Case == name && row.N == n && row.Metric == metric {
+			return row
+		}
+	}
+	return nil
+}
