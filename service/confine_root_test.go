@@ -106,10 +106,6 @@ func TestConfine(t *testing.T) {
 	if err := l.Start(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for _, line := range l.Log("c", 0) {
-		got = append(got, strings.TrimSpace(string(line)))
-	}
 	want := `CapInh 0000000000000400
 CapPrm 0000000000000400
 CapEff 0000000000000400
@@ -123,6 +119,10 @@ Groups
 nice 5 oom 300 core 4096 8192
 dir /usr leaked false
 ptrace operation not permitted mount operation not permitted`
+	got := l.printed(t, "c", strings.Count(want, "\n")+1)
+	for i := range got {
+		got[i] = strings.TrimSpace(got[i])
+	}
 	if text := strings.Join(got, "\n"); text != want {
 		t.Errorf("got\n%s\nwant\n%s", text, want)
 	}
@@ -146,9 +146,9 @@ func TestPrivateTmpAndReadOnly(t *testing.T) {
 	if err := l.Start(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	lines := l.Log("p", 0)
-	if len(lines) != 2 || string(lines[0]) != "0 <nil> <nil>" || !strings.Contains(string(lines[1]), "read-only file system") {
-		t.Errorf("%s", lines)
+	lines := l.printed(t, "p", 2)
+	if len(lines) != 2 || lines[0] != "0 <nil> <nil>" || !strings.Contains(lines[1], "read-only file system") {
+		t.Errorf("%q", lines)
 	}
 	if _, err := os.Stat("/tmp/x"); err == nil {
 		t.Error("the service wrote to our /tmp")
@@ -191,7 +191,7 @@ func TestSocketActivation(t *testing.T) {
 			t.Fatalf("%q, %v", buf[:n], err)
 		}
 	}
-	if first := l.Log("a", 0)[0]; string(first) != "3 main:unknown:unknown" {
+	if first := l.printed(t, "a", 1)[0]; first != "3 main:unknown:unknown" {
 		t.Errorf("%q", first)
 	}
 }

@@ -192,6 +192,16 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// printed waits for at least n lines of a service, and returns all: what it prints is read beside its end being noticed.
+func (l *lab) printed(t *testing.T, service string, n int) (lines []string) {
+	t.Helper()
+	eventually(t, "output of "+service, func() bool { return len(l.Log(service, 0)) >= n })
+	for _, line := range l.Log(service, 0) {
+		lines = append(lines, string(line))
+	}
+	return lines
+}
+
 func TestStartOrderAndEnvironment(t *testing.T) {
 	once := shell("once", "echo $PATH; pwd; id -u; id -g; echo $X; cat /proc/self/cgroup | grep ^0::")
 	once.Oneshot, once.Dir, once.User, once.Env = true, "/tmp", "12345:12346", []string{"X=y z"}
@@ -201,13 +211,9 @@ func TestStartOrderAndEnvironment(t *testing.T) {
 	if err := l.Start(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "output of later", func() bool { return len(l.Log("later", 0)) == 1 })
-	var got []string
-	for _, line := range l.Log("once", 0) {
-		got = append(got, string(line))
-	}
+	l.printed(t, "later", 1)
 	want := []string{standardPath, "/tmp", "12345", "12346", "y z", "0::" + l.base + "/once"}
-	if !slices.Equal(got, want) {
+	if got := l.printed(t, "once", len(want)); !slices.Equal(got, want) {
 		t.Errorf("once printed %q, want %q", got, want)
 	}
 	if s := l.state("once"); s.State != Done || !s.Ready || s.ExitCode != 0 {
