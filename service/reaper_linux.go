@@ -45,26 +45,33 @@ type Process struct {
 	unknown bool // its status went to its parent
 }
 
-// NewReaper returns a Reaper that does nothing until Run is called. Children may be started
+// NewReaper returns a Reaper that reaps nothing until Run is called. Children may be started
 // before: they stay zombies, and so keep their exit status, until Run finds them.
 //
 // It sees to it that Go code can run on two threads at once. One that waits for a child's exec holds its processor
 // all the time (package syscall forks by vfork, and tells the scheduler nothing of it), so that on a
 // machine with one CPU nobody would be left to help a child that does not get there.
+//
+// PID 1 is shielded from signals now and not in Run, which runs beside the start of the first service.
 func NewReaper() *Reaper {
 	if runtime.GOMAXPROCS(0) < 2 {
 		runtime.GOMAXPROCS(2)
 	}
-	return &Reaper{children: make(map[int]*Process), patience: execPatience}
-}
-
-// Run reaps until ctx ends. In a process other than PID 1 it first makes the process a child
-// subreaper (prctl(2)), so that orphans of services arrive here and not at the real PID 1.
-func (r *Reaper) Run(ctx context.Context) error {
 	if os.Getpid() == 1 {
 		shieldSignals()
 	} else {
-		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		_ = becomeSubreaper() // Run says why not
+	}
+	return &Reaper{children: make(map[int]*Process), patience: execPatience}
+}
+
+func becomeSubreaper() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// Run reaps until ctx ends. A process other than PID 1 is a child subreaper (prctl(2)), so that orphans of services arrive
+// here and not at the real PID 1; an error says that it cannot be.
+func (r *Reaper) Run(ctx context.Context) error {
+	if os.Getpid() != 1 {
+		if err := becomeSubreaper(); err != nil {
 			return about("reaper: become child subreaper", "", err)
 		}
 	}
