@@ -51,7 +51,7 @@ test-root: build ## tests that need root, each in namespaces of its own
 test-vm: build kernels ## tests in QEMU guests, one package after the other
 	go test -tags vm -count=1 -p 1 -timeout 55m ./internal/vmtest ./vmm ./rootfs/image ./genid
 
-bench: build kernels ## compare with what people use, and write docs/performance.md (half an hour); SUITES=init,gate for some
+bench: build kernels ## compare with what people use, and write docs/performance.md (30 to 40 minutes); SUITES=init,gate for some
 	@sh bench/fetch-peers.sh $(OUT)
 	go run ./bench -only "$(SUITES)"
 

@@ -21,15 +21,19 @@ const floorArg = "floor-worker"
 
 // floorMain is the worker's: how many services and sockets, and the cgroup to work in.
 func floorMain(args []string) error {
-	services, err := strconv.Atoi(args[0])
-	if err != nil {
-		return err
-	}
-	sockets, err := strconv.Atoi(args[1])
+	services, sockets, err := numbers(args[0], args[1])
 	if err != nil {
 		return err
 	}
 	return floorWorker(services, sockets, args[2], os.Stdin, os.Stdout)
+}
+
+// numbers reads two arguments of a worker.
+func numbers(first, second string) (one, two int, err error) {
+	if one, err = strconv.Atoi(first); err == nil {
+		two, err = strconv.Atoi(second)
+	}
+	return one, two, err
 }
 
 // floor compares the phases' work with the kernel, done by our packages, with bare system calls of a program in C

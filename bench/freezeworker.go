@@ -46,11 +46,7 @@ type subject struct {
 // PID 1 runs while it is frozen, so there the worker is run before each freeze, and the host asks.
 func freezeMain(args []string) (err error) {
 	kind := args[0]
-	services, err := strconv.Atoi(args[1])
-	if err != nil {
-		return err
-	}
-	rounds, err := strconv.Atoi(args[3])
+	services, rounds, err := numbers(args[1], args[3])
 	if err != nil {
 		return err
 	}

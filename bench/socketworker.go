@@ -255,11 +255,7 @@ func gatherSockets(n int) (crowd socketCrowd, err error) {
 
 // socketCrowdMain is `serve PORT N` or `connect PORT N`.
 func socketCrowdMain(args []string) error {
-	port, err := strconv.Atoi(args[1])
-	if err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(args[2])
+	port, n, err := numbers(args[1], args[2])
 	if err != nil {
 		return err
 	}

@@ -51,11 +51,7 @@ func TestSignals(t *testing.T) {
 			t.Run(call.name+", SIGSTOP", func(t *testing.T) {
 				c := blockedClient(t)
 				pid := c.cmd.Process.Pid
-				wantErr(t, "stop", syscall.Kill(pid, syscall.SIGSTOP), 0)
-				var status syscall.WaitStatus
-				if _, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
-					t.Fatalf("not stopped: %v %v", status, err)
-				}
+				stop(t, pid)
 				d.blocked(0)
 				wantErr(t, "continue", syscall.Kill(pid, syscall.SIGCONT), 0)
 				if got := c.receive(); got != "EINTR" {
@@ -104,11 +100,7 @@ func TestSignalsInPoll(t *testing.T) {
 		t.Run("SIGSTOP", func(t *testing.T) {
 			c := polling(t)
 			pid := c.cmd.Process.Pid
-			wantErr(t, "stop", syscall.Kill(pid, syscall.SIGSTOP), 0)
-			var status syscall.WaitStatus
-			if _, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
-				t.Fatalf("not stopped: %v %v", status, err)
-			}
+			stop(t, pid)
 			gen := d.bump(0)
 			d.want("context deadline exceeded", "wait 1")
 			wantErr(t, "continue", syscall.Kill(pid, syscall.SIGCONT), 0)
@@ -292,5 +284,15 @@ func awaitFrozen(t *testing.T, group string) {
 		if n, err := unix.Poll(fds, 10000); n == 0 {
 			t.Fatalf("not frozen after 10 s: a thread is stuck in a call (%v)", err)
 		}
+	}
+}
+
+// stop stops a child and returns when it has.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	wantErr(t, "stop", syscall.Kill(pid, syscall.SIGSTOP), 0)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("not stopped: %v %v", status, err)
 	}
 }

@@ -131,11 +131,7 @@ func TestAsleep(t *testing.T) {
 		t.Run("SIGSTOP", func(t *testing.T) {
 			w := asleep(t, d)
 			pid := w.cmd.Process.Pid
-			wantErr(t, "stop", syscall.Kill(pid, syscall.SIGSTOP), 0)
-			var status syscall.WaitStatus
-			if _, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
-				t.Fatalf("not stopped: %v %v", status, err)
-			}
+			stop(t, pid)
 			gen := d.bump(0)
 			d.want("context deadline exceeded", "wait 1")
 			wantErr(t, "continue", syscall.Kill(pid, syscall.SIGCONT), 0)
