@@ -382,7 +382,8 @@ func names(list []Watcher) string {
 }
 
 // Bump raises the generation to max(least, current+1), changes every mapped
-// page, wakes all who wait, and returns the new generation. After Close
+// page, wakes all who wait, and returns the new generation. Who sleeps on a page
+// that the page cache serves may be woken a moment after the return. After Close
 // it changes nothing.
 func (s *Server) Bump(least uint32) uint32 {
 	s.bumps.Lock()
