@@ -16,8 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idAt is where the id of these tests lies: with the hypervisor's time in its first half.
-const idAt = 0x3028
+// idAt is where the id of these tests lies: with the hypervisor's time just before it wrote in its first half. The
+// word behind the id has the time just after.
+const (
+	idAt    = 0x3028
+	afterAt = idAt + uint64(len(ID{}))
+)
 
 // writingRole makes a child of the test the hypervisor: at each line of its input it waits for up to 3 ms and then
 // writes the time as a new id.
@@ -38,10 +42,12 @@ func TestHypervisorRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Munmap(page) }()
-	word := (*uint64)(unsafe.Pointer(&page[idAt&0xfff]))
+	id := (*uint64)(unsafe.Pointer(&page[idAt&0xfff]))
+	after := (*uint64)(unsafe.Pointer(&page[afterAt&0xfff]))
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond) // at any point between two looks
-		atomic.StoreUint64(word, monotonic())
+		atomic.StoreUint64(id, monotonic())
+		atomic.StoreUint64(after, monotonic())
 	}
 }
 
@@ -82,19 +88,28 @@ func otherProcess(t testing.TB) (p *Page, write func()) {
 	}
 }
 
-// noticing looks every millisecond, as the flow does while quiesced, until the id is another one. It returns when
-// the look that missed it, and the one that saw it, began, when that one was done, and when it was written.
-func noticing(p *Page, tick <-chan time.Time, write func()) (missed, saw, done, written uint64) {
+// notice is one write and the looks at it: when the last look that missed it began, and when the one that saw it
+// began and was done. The write happened at some moment from before to after, between which its process may have
+// had to wait for a processor.
+type notice struct{ missed, saw, done, before, after uint64 }
+
+// noticing looks every millisecond, as the flow does while quiesced, until the id is another one.
+func noticing(p *Page, tick <-chan time.Time, write func()) (n notice) {
 	known := p.load()
 	write()
 	for {
-		missed = saw
+		n.missed = n.saw
 		<-tick
-		saw = monotonic()
+		n.saw = monotonic()
 		if v := p.load(); v != known {
-			return missed, saw, monotonic(), v[0]
+			n.done, n.before = monotonic(), v[0]
+			break
 		}
 	}
+	for after := (*uint64)(unsafe.Pointer(&p.page[afterAt&0xfff])); n.after < n.before; {
+		n.after = atomic.LoadUint64(after)
+	}
+	return n
 }
 
 // The first look after the id was written sees it. So the reaction is what is between two looks and no more,
@@ -104,9 +119,9 @@ func TestReaction(t *testing.T) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for range 50 {
-		missed, saw, done, written := noticing(p, tick.C, write)
-		if missed >= written || written > done {
-			t.Errorf("written at %d, missed by a look at %d, seen by one from %d to %d", written, missed, saw, done)
+		if n := noticing(p, tick.C, write); n.missed >= n.after || n.before > n.done {
+			t.Errorf("written from %d to %d, missed by a look at %d, seen by one from %d to %d",
+				n.before, n.after, n.missed, n.saw, n.done)
 		}
 	}
 }
@@ -118,8 +133,8 @@ func BenchmarkReaction(b *testing.B) {
 	defer tick.Stop()
 	var all []uint64
 	for b.Loop() {
-		_, _, done, written := noticing(p, tick.C, write)
-		all = append(all, done-written)
+		n := noticing(p, tick.C, write)
+		all = append(all, n.done-n.before)
 	}
 	slices.Sort(all)
 	for _, q := range []int{50, 90, 99} {
