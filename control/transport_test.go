@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -37,11 +38,10 @@ func descriptors() int {
 
 // settles waits for a condition that nothing announces.
 func settles(ok func() bool) bool {
-	for range 500 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return true
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	return false
 }
@@ -151,16 +151,24 @@ func TestConnectionsAreBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	serveUnix(t, NewServer(&fakeGuest{}, ServerOptions{}), path)
 	var open []*Client
-	for range maxConns {
-		c, err := DialUnix(t.Context(), path)
-		if err != nil {
-			t.Fatal(err)
+	for len(open) < maxConns {
+		// The connection by which serveUnix saw that somebody listens counts until the server has seen its end.
+		served := func() bool {
+			c, err := DialUnix(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Do(t.Context(), "guest-ping", nil, nil) != nil {
+				c.Close()
+				return false
+			}
+			t.Cleanup(func() { c.Close() })
+			open = append(open, c)
+			return true
 		}
-		defer c.Close()
-		if err := c.Do(t.Context(), "guest-ping", nil, nil); err != nil {
-			t.Fatal(err)
+		if !settles(served) {
+			t.Fatalf("connection %d was not served", len(open)+1)
 		}
-		open = append(open, c)
 	}
 	ping := func() error {
 		c, err := DialUnix(t.Context(), path)
@@ -249,18 +257,20 @@ func TestSerialReopens(t *testing.T) {
 	}
 }
 
-// hostless is a port whose reads say at first that no host is connected, as the kernel's do.
+// hostless is a port that reads what it is told; nothing stands for the host that goes, as the kernel's reads say it.
 type hostless struct {
 	net.Conn
-	gone chan bool
+	reads chan string
 }
 
 func (h *hostless) Read(p []byte) (int, error) {
-	select {
-	case <-h.gone:
+	switch text, open := <-h.reads; {
+	case !open:
+		return 0, io.EOF
+	case text == "":
 		return 0, errHostGone
 	default:
-		return h.Conn.Read(p)
+		return copy(p, text), nil
 	}
 }
 
@@ -268,17 +278,17 @@ func (h *hostless) Read(p []byte) (int, error) {
 func TestHostGoes(t *testing.T) {
 	host, guest := net.Pipe()
 	defer host.Close()
-	port := &hostless{guest, make(chan bool, 1)}
+	defer guest.Close()
+	port := &hostless{guest, make(chan string)}
 	done := make(chan error, 1)
 	go func() { done <- NewServer(&fakeGuest{}, ServerOptions{}).serve(t.Context(), port, true) }()
-	port.gone <- true
-	host.Write([]byte(`{"execute":"guest-fly","id":`))
-	port.gone <- true
-	host.Write([]byte("\n" + `{"execute":"guest-ping"}` + "\n"))
+	for _, text := range []string{"", `{"execute":"guest-fly","id":`, "", "\n" + `{"execute":"guest-ping"}` + "\n"} {
+		port.reads <- text
+	}
 	if got, err := bufio.NewReader(host).ReadString('\n'); got != `{"return":{}}`+"\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	guest.Close()
+	close(port.reads)
 	<-done
 }
 
