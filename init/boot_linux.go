@@ -43,6 +43,10 @@ type guest struct {
 	sources *genid.Sources
 	pool    *genid.Pool
 	device  device
+	bootID  rootfs.BootID
+	clock   rootfs.HostClock
+	// firecracker is that a metadata service may say who a copy is.
+	firecracker bool
 	// deviceMode is how the device is served: a mode of package sysgenid, or "native".
 	deviceMode string
 	gate       *firewall.Gate // nil where the kernel has no mechanism
@@ -223,6 +227,12 @@ func (g *guest) equip() error {
 		return err
 	}
 	g.openSources()
+	if rootfs.Container() == "" { // else it is the machine's
+		// Before the first service, which may have mounts of its own. Best effort: each adjust's report says it again.
+		if g.bootID, err = rootfs.CoverBootID(); err != nil {
+			g.problem("boot id: %v", err)
+		}
+	}
 	// Before the first service: a library that finds no device at its start never looks again.
 	if err := g.serveDevice(); err != nil {
 		return fmt.Errorf("generation device: %w", err)
@@ -258,6 +268,8 @@ func (g *guest) guard() (err error) {
 	container := rootfs.Container() != ""
 	if !container {
 		g.loadModules(config.GuardModules())
+		g.clock = rootfs.FindHostClock()
+		g.firecracker = rootfs.IsFirecracker()
 	}
 	if container && !rootfs.OwnNetwork() {
 		g.gateErr = errors.New("the network is the machine's, not the container's")
@@ -339,7 +351,7 @@ func (g *guest) gateOptions() firewall.Options {
 	if g.cfg.Gate.Mechanism != "auto" {
 		o.Mechanism = g.cfg.Gate.Mechanism
 	}
-	if rootfs.IsFirecracker() && rootfs.Container() == "" { // a copy asks who it is before its gate opens; the VMM itself answers
+	if g.firecracker { // a copy asks who it is before its gate opens; the VMM itself answers
 		o.Allow = append(o.Allow, firewall.Allow{Prefix: netip.PrefixFrom(rootfs.MMDSAddress, 32), Protocol: "tcp"})
 	}
 	for _, a := range g.cfg.Gate.Allow {

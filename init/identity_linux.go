@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,8 +52,8 @@ type identity struct {
 func (p kernelPart) Identify(_ context.Context, r quiesce.Resume) (any, error) {
 	detail := map[string]any{}
 	if rootfs.Container() == "" { // else both are the machine's
-		detail["clock"] = stepClock(r.TimeNS)
-		detail["boot-id"] = renewBootID()
+		detail["clock"] = p.g.stepClock(r.TimeNS)
+		detail["boot-id"] = p.g.renewBootID()
 	}
 	id, from, err := p.gather(&r)
 	if err != nil {
@@ -82,7 +83,7 @@ func (p kernelPart) gather(r *quiesce.Resume) (id *identity, from []string, err 
 			text = r.Identity
 		case rootfs.Container() != "": // the others speak of the machine
 		case n == 0:
-			text, err = mmdsIdentity()
+			text, err = p.mmdsIdentity()
 		default:
 			text, err = p.firmwareIdentity()
 		}
@@ -98,8 +99,8 @@ func (p kernelPart) gather(r *quiesce.Resume) (id *identity, from []string, err 
 }
 
 // mmdsIdentity asks on the first NIC. Nobody is asked on other VMMs, where the address may be a cloud's metadata service.
-func mmdsIdentity() ([]byte, error) {
-	if !rootfs.IsFirecracker() {
+func (p kernelPart) mmdsIdentity() ([]byte, error) {
+	if !p.g.firecracker {
 		return nil, nil
 	}
 	b, err := rootfs.MMDS(&rootfs.Interface{}, "/rouse/identity")
@@ -118,21 +119,29 @@ func unreachable(err error) bool {
 // list is read again: that loads the driver anew, which takes longer than all the rest of an adjust, so it is not done for
 // machines that were never told anything in this way.
 func (p kernelPart) firmwareIdentity() ([]byte, error) {
-	files, err := rootfs.FirmwareFiles("opt/rouse")
-	if err == nil && len(files) > 0 && files["identity"] == nil {
+	const file = "opt/rouse/identity"
+	text, err := rootfs.FirmwareFile(file)
+	if errors.Is(err, fs.ErrNotExist) && rootfs.HasFirmware(path.Dir(file)) {
 		if err := rootfs.RereadFirmware(); err != nil {
 			p.g.flow.Warn("an identity from fw_cfg would not be seen: " + err.Error())
 		}
-		files, err = rootfs.FirmwareFiles("opt/rouse")
+		text, err = rootfs.FirmwareFile(file)
 	}
-	return bytes.TrimRight(files["identity"], "\x00 \n"), err // padding
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return bytes.TrimRight(text, "\x00 \n"), err // padding
 }
 
-func stepClock(fromHost int64) string {
+func (g *guest) stepClock(fromHost int64) string {
 	to, source, slack := time.Unix(0, fromHost), "the host's word", time.Duration(0)
 	var err error
 	if fromHost == 0 {
-		to, source, slack, err = rootfs.HostTime()
+		if to, err = g.clock.Now(); err != nil { // it may have gone with the twin's VMM
+			g.clock = rootfs.FindHostClock()
+			to, err = g.clock.Now()
+		}
+		source, slack = g.clock.Path, g.clock.Slack
 	}
 	said := ""
 	if err == nil {
@@ -150,9 +159,9 @@ func randomID() string {
 	return rootfs.MachineID(b)
 }
 
-func renewBootID() string {
+func (g *guest) renewBootID() string {
 	id := randomID()
-	if err := rootfs.SetBootID(id); err != nil {
+	if err := g.bootID.Set(id); err != nil {
 		return "kept: " + err.Error()
 	}
 	return id

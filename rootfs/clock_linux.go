@@ -15,34 +15,49 @@ import (
 // drivers/hv/hv_util.c (v6.13). A network card's may show anything.
 var hostClocks = []string{"KVM virtual PTP", "vmclock", "hyperv"}
 
-// HostTime is the host's idea of the time, from the best device that shows it, which source names; slack is how far off it may be.
-func HostTime() (t time.Time, source string, slack time.Duration, err error) {
+// HostClock is a device that shows the host's idea of the time.
+type HostClock struct {
+	Path  string
+	Slack time.Duration // how far off it may be
+	read  func(fd int) (time.Time, error)
+}
+
+// FindHostClock finds the best one that works; where none does, it is the one to say why not.
+func FindHostClock() HostClock {
 	names, _ := filepath.Glob("/sys/class/ptp/*/clock_name")
 	for _, name := range names {
 		b, _ := os.ReadFile(name)
-		for _, known := range hostClocks {
-			if strings.TrimSpace(string(b)) != known {
-				continue
-			}
-			source = "/dev/" + filepath.Base(filepath.Dir(name))
-			if t, err = deviceTime(source, ptpTime); err == nil {
-				return t, source, time.Millisecond, nil
-			}
+		c := HostClock{"/dev/" + filepath.Base(filepath.Dir(name)), time.Millisecond, ptpTime}
+		if !isHostClock(string(b)) {
+			continue
+		}
+		if _, err := c.Now(); err == nil {
+			return c
 		}
 	}
-	t, err = deviceTime("/dev/rtc0", rtcTime)
-	return t, "/dev/rtc0", 2 * time.Second, err
+	return HostClock{"/dev/rtc0", 2 * time.Second, rtcTime}
 }
 
-func deviceTime(path string, read func(fd int) (time.Time, error)) (time.Time, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+func isHostClock(name string) bool {
+	name = strings.TrimSpace(name)
+	for _, known := range hostClocks {
+		if name == known {
+			return true
+		}
+	}
+	return false
+}
+
+// Now opens the device for the moment: a real-time clock can be open only once.
+func (c HostClock) Now() (time.Time, error) {
+	fd, err := unix.Open(c.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("open %s: %w", path, err)
+		return time.Time{}, fmt.Errorf("open %s: %w", c.Path, err)
 	}
 	defer unix.Close(fd)
-	t, err := read(fd)
+	t, err := c.read(fd)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("read %s: %w", path, err)
+		return time.Time{}, fmt.Errorf("read %s: %w", c.Path, err)
 	}
 	return t, nil
 }

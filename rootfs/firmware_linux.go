@@ -48,21 +48,37 @@ func readFirmware(fsys fs.FS, folder string) (map[string][]byte, error) {
 			return nil, fmt.Errorf("fw_cfg %s: %w", folder, err)
 		}
 		for _, name := range list {
-			st, err := fs.Stat(fsys, path.Dir(name)+"/raw")
-			if err == nil && st.Size() > fwCfgMax {
-				err = fmt.Errorf("%d bytes, at most %d are read", st.Size(), fwCfgMax)
-			}
-			var b []byte
-			if err == nil {
-				b, err = fs.ReadFile(fsys, name)
-			}
+			b, err := readRaw(fsys, path.Dir(name))
 			if err != nil {
-				return nil, fmt.Errorf("fw_cfg %s: %w", name, err)
+				return nil, err
 			}
 			out[path.Dir(name)[len(folder)+1:]] = b
 		}
 	}
 	return out, nil
+}
+
+// FirmwareFile reads one of them by its whole name. The error is fs.ErrNotExist where there is none.
+func FirmwareFile(name string) ([]byte, error) { return readRaw(os.DirFS(fwCfg), name) }
+
+// HasFirmware tells whether there are files below a folder.
+func HasFirmware(folder string) bool {
+	_, err := os.Stat(path.Join(fwCfg, folder))
+	return err == nil
+}
+
+func readRaw(fsys fs.FS, name string) (b []byte, err error) {
+	st, err := fs.Stat(fsys, name+"/raw")
+	if err == nil && st.Size() > fwCfgMax {
+		err = fmt.Errorf("%d bytes, at most %d are read", st.Size(), fwCfgMax)
+	}
+	if err == nil {
+		b, err = fs.ReadFile(fsys, name+"/raw")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fw_cfg %s: %w", name, err)
+	}
+	return b, nil
 }
 
 // RereadFirmware makes the kernel read the list of fw_cfg files again. A copy runs in another QEMU, which may have been given others; the

@@ -48,13 +48,36 @@ func SetMachineID(id string) error {
 	return WriteSystemFile("/etc/machine-id", []byte(id+"\n"), 0o444)
 }
 
-// SetBootID makes /proc/sys/kernel/random/boot_id read as id (32 digits, as a machine id), by a bind mount: the kernel
-// makes the value once a boot, so that twins have the same one. Processes in other mount namespaces do not see it.
-func SetBootID(id string) error {
+const kernelBootID = "/proc/sys/kernel/random/boot_id"
+
+// BootID is what /proc/sys/kernel/random/boot_id shows: a file mounted over the kernel's, which makes the value once a boot, so
+// that twins have the same one.
+type BootID struct{ file *os.File }
+
+// CoverBootID mounts the file, with the kernel's value. A mount namespace that is made later sees each change too, so it comes
+// before the first service; who mounts another proc sees the kernel's value.
+func CoverBootID() (BootID, error) {
+	id, err := os.ReadFile(kernelBootID)
+	if err == nil {
+		err = bindOver(kernelBootID, id, 0o444)
+	}
+	if err != nil {
+		return BootID{}, err
+	}
+	f, err := os.OpenFile(copyOf(kernelBootID), os.O_WRONLY, 0)
+	return BootID{f}, err
+}
+
+// Set makes the boot id read as id, 32 digits, as a machine id.
+func (b BootID) Set(id string) error {
 	if err := CheckMachineID(id); err != nil {
 		return err
 	}
-	return bindOver("/proc/sys/kernel/random/boot_id", []byte(bootID(id)+"\n"), 0o444)
+	if b.file == nil {
+		return errors.New("the kernel's boot id is not covered")
+	}
+	_, err := b.file.WriteAt([]byte(bootID(id)+"\n"), 0)
+	return err
 }
 
 // WriteSystemFile replaces the file at path atomically. Where that cannot be, because path is a mount point (a container's
@@ -94,7 +117,7 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 
 // bindOver mounts a copy of data over path, or changes the copy if it is mounted there already.
 func bindOver(path string, data []byte, mode fs.FileMode) error {
-	copied := filepath.Join(overlays, strings.ReplaceAll(strings.Trim(path, "/"), "/", "-"))
+	copied := copyOf(path)
 	if err := os.MkdirAll(overlays, 0o755); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -109,6 +132,10 @@ func bindOver(path string, data []byte, mode fs.FileMode) error {
 		return fmt.Errorf("mount %s over %s: %w", copied, path, err)
 	}
 	return nil
+}
+
+func copyOf(path string) string {
+	return filepath.Join(overlays, strings.ReplaceAll(strings.Trim(path, "/"), "/", "-"))
 }
 
 // writeCopy writes in place: a new file would not be the mounted one.

@@ -154,7 +154,11 @@ func files() error {
 	if err := rootfs.SetMachineID(id); err != nil {
 		return err
 	}
-	if err := rootfs.SetBootID(id); err != nil {
+	boot, err := rootfs.CoverBootID()
+	if err == nil {
+		err = boot.Set(id)
+	}
+	if err != nil {
 		return err
 	}
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
