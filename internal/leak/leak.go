@@ -21,7 +21,10 @@ import (
 func Main(m *testing.M) { os.Exit(Check(m.Run)) }
 
 // Check is run's status, or 1 if that is 0 and something is left behind, which is then printed.
-func Check(run func() int) int { return check(os.Stdout, time.Second, run) }
+func Check(run func() int) int { return check(os.Stdout, patience, run) }
+
+// patience is waited in vain only where something is left behind, so it is long enough for a machine that is busy with other tests.
+var patience = 30 * time.Second
 
 // check gives goroutines that have been told to end patience to do so: there is no event for it.
 func check(w io.Writer, patience time.Duration, run func() int) int {
