@@ -195,7 +195,7 @@ func TestEpollEdge(t *testing.T) {
 		}
 		for range 5 {
 			gen := d.bump(0)
-			n, err := unix.EpollWait(ep, make([]unix.EpollEvent, 4), 5000)
+			n, err := unix.EpollWait(ep, make([]unix.EpollEvent, 4), int(patience.Milliseconds()))
 			if n != 1 || err != nil {
 				t.Fatalf("generation %d: %d events, %v", gen, n, err)
 			}

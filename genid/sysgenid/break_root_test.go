@@ -60,7 +60,7 @@ func TestAbortedShelf(t *testing.T) {
 
 func (d *device) awaitLog(text string) string {
 	d.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		if log := d.ask("log"); strings.Contains(log, text) {
 			return log
 		}
@@ -132,7 +132,7 @@ func TestUnmounted(t *testing.T) {
 // acknowledge.
 func goesOn(t *testing.T, d *device, c *Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	gen, err := c.Wait(ctx)
 	if gen != 42 || err != nil {
@@ -321,7 +321,7 @@ func TestOneProcessor(t *testing.T) {
 			if err := c.Ack(gen); err != nil {
 				t.Fatal(err)
 			}
-			d.want("<nil>", "wait 5000")
+			d.want("<nil>", "wait 60000")
 		}
 	})
 }

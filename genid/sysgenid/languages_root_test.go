@@ -95,7 +95,7 @@ func watchExample(t *testing.T, d *device, cmd *exec.Cmd) {
 		case "watching, generation 0":
 			d.bump(5)
 		case "adjusted to generation 5":
-			d.want("<nil>", "wait 5000")
+			d.want("<nil>", "wait 60000")
 			d.bump(0)
 		}
 	}

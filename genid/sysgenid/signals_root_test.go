@@ -123,7 +123,7 @@ func awaitPolling(t testing.TB, pid int) {
 // awaitCall waits until a thread sleeps in one of the system calls.
 func awaitCall(t testing.TB, pid int, calls ...int) {
 	t.Helper()
-	for range 10000 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		files, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task/*/syscall"))
 		for _, f := range files {
 			text, _ := os.ReadFile(f)
@@ -132,7 +132,6 @@ func awaitCall(t testing.TB, pid int, calls ...int) {
 				return
 			}
 		}
-		time.Sleep(time.Millisecond)
 	}
 	t.Fatalf("no thread sleeps in system call %d", calls)
 }
@@ -242,10 +241,8 @@ func newCgroup(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for range 1000 { // the kernel takes its time to empty it
-			if os.Remove(group) == nil {
-				break
-			}
+		// The kernel takes its time to empty it.
+		for end := time.Now().Add(patience); os.Remove(group) != nil && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
 		}
 		_ = unix.Unmount(dir, unix.MNT_DETACH)
@@ -281,8 +278,8 @@ func awaitFrozen(t *testing.T, group string) {
 			return
 		}
 		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
-		if n, err := unix.Poll(fds, 10000); n == 0 {
-			t.Fatalf("not frozen after 10 s: a thread is stuck in a call (%v)", err)
+		if n, err := unix.Poll(fds, int(patience.Milliseconds())); n == 0 {
+			t.Fatalf("not frozen after a minute: a thread is stuck in a call (%v)", err)
 		}
 	}
 }

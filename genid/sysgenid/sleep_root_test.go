@@ -125,7 +125,7 @@ func TestAsleep(t *testing.T) {
 			w := asleep(t, d)
 			signalThreads(t, w.cmd.Process.Pid, syscall.SIGURG)
 			w.says(d.bump(0))
-			d.want("<nil>", "wait 10000")
+			d.want("<nil>", "wait 60000")
 			w.end()
 		})
 		t.Run("SIGSTOP", func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestAsleep(t *testing.T) {
 			d.want("context deadline exceeded", "wait 1")
 			wantErr(t, "continue", syscall.Kill(pid, syscall.SIGCONT), 0)
 			w.says(gen)
-			d.want("<nil>", "wait 10000")
+			d.want("<nil>", "wait 60000")
 			w.end()
 		})
 		t.Run("freeze", func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestAsleep(t *testing.T) {
 			d.want("context deadline exceeded", "wait 1")
 			putFile(t, filepath.Join(group, "cgroup.freeze"), "0")
 			w.says(gen)
-			d.want("<nil>", "wait 10000")
+			d.want("<nil>", "wait 60000")
 			w.end()
 		})
 		t.Run("SIGKILL", func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestAsleep(t *testing.T) {
 			_ = w.cmd.Wait()
 			d.want("ok", "open 0")
 			d.bump(0)
-			d.want("<nil>", "wait 10000")
+			d.want("<nil>", "wait 60000")
 		})
 	})
 }
@@ -230,7 +230,7 @@ func waiting(t *testing.T, d *device, c *Client) <-chan uint32 {
 
 func (d *device) awaitTracked(n int) {
 	d.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		tracked := 0
 		for _, w := range d.watchers("watchers") {
 			if w.Tracked {
@@ -285,11 +285,11 @@ func TestAsleepTogether(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		d.want("<nil>", "wait 10000")
+		d.want("<nil>", "wait 60000")
 		for _, c := range append(clients[:], other) {
 			c.Close()
 		}
-		for deadline := time.Now().Add(10 * time.Second); threadsIn(t, unix.SYS_FUTEX_WAITV) > 0; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(patience); threadsIn(t, unix.SYS_FUTEX_WAITV) > 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("a thread sleeps on after the last client was closed")
 			}
@@ -322,9 +322,9 @@ func TestAwakeWithoutFutex(t *testing.T) {
 		}
 		awaitPolling(t, w.cmd.Process.Pid)
 		w.says(d.bump(0))
-		d.want("<nil>", "wait 10000")
+		d.want("<nil>", "wait 60000")
 		w.says(d.bump(0))
-		d.want("<nil>", "wait 10000")
+		d.want("<nil>", "wait 60000")
 	})
 }
 

@@ -67,7 +67,7 @@ int main(int argc, char **argv)
 	OK("acknowledge", sysgenid_ack(&s, 6), 0);
 	ERR("the copy is still tracked", ioctl(s.fd, SYSGENID_WAIT_WATCHERS, 10UL), ETIME);
 	OK("close", close(copy), 0);
-	OK("nobody is", ioctl(s.fd, SYSGENID_WAIT_WATCHERS, 5000UL), 0);
+	OK("nobody is", ioctl(s.fd, SYSGENID_WAIT_WATCHERS, 60000UL), 0);
 
 	fd = open(argv[1], O_RDONLY);
 	page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
