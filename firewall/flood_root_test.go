@@ -63,7 +63,7 @@ func floodReceiver(address string) (int, unix.Sockaddr, error) {
 	}
 	tv := unix.NsecToTimeval(int64(20 * time.Millisecond)) // how often a reader looks whether to end
 	err = errors.Join(
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 128<<20),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
 		unix.Bind(fd, sa))
 	if err != nil {
@@ -73,8 +73,8 @@ func floodReceiver(address string) (int, unix.Sockaddr, error) {
 	return fd, sa, err
 }
 
-// maxFlood bounds a flood, whatever happens.
-const maxFlood = 400_000
+// maxFlood bounds a flood, whatever happens: a minute's, at the pace that send keeps. Memory is taken by what arrives only.
+const maxFlood = 4_000_000
 
 func (f *flood) send(to [2]unix.Sockaddr) error {
 	v4, err4 := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
