@@ -94,10 +94,13 @@ func TestWaitLosesNothing(t *testing.T) {
 			writers.Go(func() { f.write(stop, one) })
 			readers.Go(func() { f.read(t, two) })
 		}
+		for all[0].sent.Load() == 0 { // a busy machine takes its time to let anybody write
+			time.Sleep(time.Millisecond)
+		}
 		time.Sleep(time.Duration(50+dice.IntN(100)) * time.Millisecond) // the moment of the quiesce
 		close(stop)
 		writers.Wait()
-		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 		left, err := ins.Wait(ctx, WaitOptions{})
 		cancel()
 		if err != nil {

@@ -114,7 +114,7 @@ func rowsOf(t *testing.T, ins *Inspector, states uint32, filter []byte, families
 // same takes both again until they are: packets are on their way.
 func same(t *testing.T, what string, take func() (one, two []string)) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		one, two := take()
 		if slices.Equal(one, two) {
 			t.Logf("%s: %d rows", what, len(one))

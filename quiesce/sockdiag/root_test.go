@@ -5,6 +5,7 @@ package sockdiag
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -15,6 +16,10 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
+
+// patience bounds waits for what the kernel does when it pleases, on a machine that may be busy with other tests; nothing is
+// asserted about time.
+const patience = time.Minute
 
 // enterNetns puts the test into a network namespace of its own, with lo up. The thread is never given back.
 func enterNetns(t *testing.T) {
@@ -62,7 +67,29 @@ func newPeer(t *testing.T) *peerNs {
 	}
 	addAddresses(t, "near", 1)
 	p.there(func() { addAddresses(t, "far", 2) })
+	awaitLink(t, "near", "fd09::1")
+	p.there(func() { awaitLink(t, "far", "fd09::2") })
 	return p
+}
+
+// awaitLink waits until a link carries packets and its IPv6 address is the machine's own. One that was set up before its other end
+// is told of the carrier by a worker of the kernel's (linkwatch_do_dev, net/core/link_watch.c, v6.12) and drops what is sent until
+// then; another worker makes the address's route after that (addrconf_dad_work, net/ipv6/addrconf.c).
+func awaitLink(t *testing.T, name, ip string) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			t.Fatalf("link %s: %v", name, err)
+		}
+		routes, err := netlink.RouteGet(net.ParseIP(ip))
+		switch {
+		case link.Attrs().OperState == netlink.OperUp && err == nil && routes[0].Type == unix.RTN_LOCAL:
+			return
+		case time.Now().After(end):
+			t.Fatalf("link %s carries nothing, or %s is not its own", name, ip)
+		}
+	}
 }
 
 func addAddresses(t *testing.T, name string, n int) {
@@ -132,7 +159,7 @@ func busy(t *testing.T, ins *Inspector) []Socket {
 // until looks until the condition holds: the kernel moves packets when it pleases, and tells nobody.
 func until(t *testing.T, ins *Inspector, what string, is func([]Socket) bool) []Socket {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		found := busy(t, ins)
 		if is(found) {
