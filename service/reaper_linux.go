@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rouse/internal/guard"
 )
 
 // Reaper waits for all children of this process, as PID 1 must: those it started, and orphans
@@ -132,8 +134,15 @@ func (r *Reaper) Orphans() uint64 {
 func (r *Reaper) Start(c *Command) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rescue := time.AfterFunc(r.patience, killUnexecuted)
-	defer rescue.Stop()
+	over := make(chan struct{})
+	defer close(over)
+	patience := r.patience
+	go guard.Do(func() {
+		// More than once, for it may not even have forked when patience ends first.
+		for !awaitClosed(patience, over) {
+			killUnexecuted()
+		}
+	})
 	pid, err := c.start()
 	if err != nil {
 		return nil, err
