@@ -2,8 +2,10 @@ package service
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestHookCheck(t *testing.T) {
@@ -44,6 +46,26 @@ func TestMachineHooksAreChecked(t *testing.T) {
 		if _, err := New(Options{Hooks: Spec{AfterRestore: []Hook{h}}}, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
+	}
+}
+
+// What a hook has printed is read whole although the deadline for its end has passed by then; who holds the pipe open is not waited for.
+func TestReadTailIsLate(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	want := strings.Repeat("x", 5000) + "end"
+	if _, err := w.WriteString(want); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(readTail(r, 1000)); got != want[len(want)-1000:] {
+		t.Errorf("%d bytes: %.20q", len(got), got)
 	}
 }
 

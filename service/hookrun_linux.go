@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"rouse/internal/definition"
 	"rouse/internal/fmt"
 	"rouse/internal/guard"
@@ -94,12 +96,17 @@ func (u *unit) hookEnd(p *Process, r *os.File, output <-chan []byte, err error) 
 	return out, code, err
 }
 
-// readTail reads r to its end and returns the last limit bytes.
+// readTail reads r to its end, or to what is there at its deadline, and returns the last limit bytes.
 func readTail(r *os.File, limit int) []byte {
 	buf := make([]byte, 0, 2*limit)
+	late := false
 	for {
-		n, err := r.Read(buf[len(buf):cap(buf)])
+		n, err := readOr(r, buf[len(buf):cap(buf)], late)
 		buf = buf[:len(buf)+n]
+		if errors.Is(err, os.ErrDeadlineExceeded) && !late {
+			// On a busy machine we may be late ourselves: what is in the pipe counts.
+			late, err = true, nil
+		}
 		if len(buf) == cap(buf) {
 			buf = buf[:copy(buf, buf[limit:])]
 		}
@@ -107,6 +114,26 @@ func readTail(r *os.File, limit int) []byte {
 			return buf[max(0, len(buf)-limit):]
 		}
 	}
+}
+
+// readOr reads like r.Read, or, if late, only what is there.
+func readOr(r *os.File, p []byte, late bool) (n int, err error) {
+	if !late {
+		return r.Read(p)
+	}
+	_ = r.SetReadDeadline(time.Time{})
+	raw, err := r.SyscallConn()
+	if err == nil {
+		err = raw.Read(func(fd uintptr) bool {
+			n, _ = unix.Read(int(fd), p)
+			n = max(n, 0)
+			return true
+		})
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	return n, err
 }
 
 func lastLine(out []byte) string {
