@@ -74,17 +74,17 @@ func TestLogFileRotates(t *testing.T) {
 // missing is counted in the file, and no line is cut.
 func TestLogFileOnFullDisk(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8k"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	ballast := filepath.Join(dir, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 4096), 0o600); err != nil {
+	if err := os.WriteFile(ballast, make([]byte, 1<<20-4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "s.log")
 	s := shell("s", "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.001; done")
-	s.LogFile = LogFile{Path: path, Size: 1 << 20}
+	s.LogFile = LogFile{Path: path, Size: 2 << 20} // without the ballast there is room for as long as the test takes
 	l := newLab(t, s)
 	ctx := testContext(t)
 	if err := l.Start(ctx); err != nil {
