@@ -53,12 +53,15 @@ func TestTargetDo(t *testing.T) {
 }
 
 func TestTargetErrors(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	bound := tcpSocket(t) // and does not listen: nobody else gets its port
+	if err := unix.Bind(bound, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := unix.Getsockname(bound)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	l.Close()
+	address := fmt.Sprintf("127.0.0.1:%d", a.(*unix.SockaddrInet4).Port)
 	_, _, err = target{Network: "tcp", Address: address}.do(t.Context(), "GET")
 	if !errors.Is(err, unix.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "connect "+address+": ") {
 		t.Errorf("nobody listens: %v", err)
@@ -86,6 +89,14 @@ func TestTargetConnectEnds(t *testing.T) {
 		if err := unix.Connect(tcpSocket(t), a); err != nil && err != unix.EINPROGRESS {
 			t.Fatal(err)
 		}
+	}
+	// Its queue is full when one connection waits in it, which the kernel may bring about later.
+	for n := 0; n == 0; {
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}, -1)
+		if err != nil && err != unix.EINTR {
+			t.Fatal(err)
+		}
+		n = max(n, 0)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
