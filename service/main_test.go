@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 
 // leaks checks that tests closed what they opened. Ends of goroutines are awaited, not assumed.
 func leaks(before int) int {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		// The runtime's poller opens up to three of its own when first used.
 		fds, routines := openFDs(), runtime.NumGoroutine()
@@ -69,7 +69,7 @@ func helper(name string, args ...string) *Command {
 }
 
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -68,11 +68,6 @@ func init() {
 		sayNotify("READY=1")
 		time.Sleep(time.Hour)
 	}
-	helpers["spin"] = func([]string) {
-		for i := 0; ; i++ {
-			_ = i
-		}
-	}
 }
 
 func sayNotify(text string) {
@@ -149,7 +144,7 @@ func newLab(t *testing.T, specs ...Spec) *lab {
 	}
 	l.Manager = m
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := errors.Join(m.Stop(ctx), m.Close()); err != nil {
 			t.Error(err)
@@ -183,7 +178,7 @@ func (l *lab) state(name string) Status {
 // eventually waits for a condition that the kernel or a service will bring about.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not seen", what)
@@ -241,6 +236,7 @@ func TestStartFailures(t *testing.T) {
 	mute.Ready.Kind, mute.ReadyTimeout = "notify", 50*time.Millisecond
 	loop := shell("loop", "exit 3")
 	loop.Restart, loop.RestartDelay, loop.StartLimit, loop.Ready.Kind = "on-failure", time.Millisecond, 3, "notify"
+	loop.StartWindow = time.Hour
 	stop := shell("stop", "exit 125")
 	stop.Restart, stop.Ready.Kind = "always", "notify"
 	l := newLab(t, missing, dir, after, mute, loop, stop)
@@ -250,7 +246,7 @@ func TestStartFailures(t *testing.T) {
 		"service dir: working directory /nonexistent: no such file",
 		"service after: not started, for missing is not ready",
 		"service mute: not ready within 50ms",
-		"service loop: exit status 3; started 3 times within 10s",
+		"service loop: exit status 3; started 3 times within 1h0m0s",
 		"service stop: exit status 125; which asks for no restart",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -304,13 +300,26 @@ func publicDir(t *testing.T) string {
 	return dir
 }
 
-func TestPortReadiness(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// ownPort is a port that only who sets SO_REUSEADDR may bind too, as package net does: the kernel gives it to nobody who
+// asks for any port.
+func ownPort(t *testing.T) int {
+	t.Helper()
+	fd := tcpSocket(t)
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := unix.Getsockname(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	return a.(*unix.SockaddrInet4).Port
+}
+
+func TestPortReadiness(t *testing.T) {
+	port := ownPort(t)
 	s := helperSpec("web", "listen", fmt.Sprint(port))
 	s.Ready = Ready{Kind: "port", Port: uint16(port)}
 	lab := newLab(t, s)
@@ -459,21 +468,28 @@ func TestStartIntoFrozenCgroup(t *testing.T) {
 
 // TestKillEach is the way of kernels without cgroup.kill, against a service that forks as fast as it can.
 func TestKillEach(t *testing.T) {
-	l := newLab(t, shell("forker", "i=0; while [ $i -lt 50 ]; do (sleep 1000 &) ; i=$((i+1)); done; while :; do (sleep 0.01 &); done"))
-	if err := l.Start(testContext(t)); err != nil {
+	// In no service's cgroup: its supervisor would end and renew that at the same time.
+	cg, err := makeCgroup(filepath.Join(cgroup2(t), "forker"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	cg := l.byName["forker"].cg
+	defer cg.close()
+	p, err := testReaper.Start(&Command{
+		Path: "/bin/sh", Args: []string{"sh", "-c", "i=0; while [ $i -lt 50 ]; do (sleep 1000 &) ; i=$((i+1)); done; while :; do (sleep 0.01 &); done"},
+		Env:         []string{"PATH=" + standardPath},
+		SysProcAttr: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: cg.fd()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "forks", func() bool { n := 0; eachID(cg.path, "cgroup.procs", func(int) { n++ }); return n > 50 })
 	if err := cg.killEach(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "end", func() bool { return l.state("forker").State == Failed })
-	if busy, err := cg.populated(); busy || err != nil {
-		t.Errorf("processes left: %v, %v", busy, err)
+	if status, err := p.Wait(testContext(t)); err != nil || status.Signal() != unix.SIGKILL {
+		t.Errorf("%s, %v", describe(status), err)
 	}
-	if st := l.state("forker"); st.ExitCode != 137 {
-		t.Errorf("%+v", st)
-	}
+	eventually(t, "end of all", func() bool { busy, err := cg.populated(); return !busy && err == nil })
 }
 
 // TestReaperAsPID1 runs the reaper as PID 1 of a pid namespace, with orphans, and without becoming a subreaper.
@@ -497,13 +513,25 @@ func TestReaperAsPID1(t *testing.T) {
 	}
 }
 
+// spin is a service of one thread, which is ready when it runs without a rest: of a Go program's threads the one that
+// spins can be another at every look.
+func spin() Spec {
+	s := shell("spin", "echo >&3; while :; do :; done")
+	s.Ready.Kind = "fd"
+	return s
+}
+
 func TestSettleNamesWhoSpins(t *testing.T) {
-	spin := helperSpec("spin", "spin")
-	l := newLab(t, spin, shell("calm", "exec sleep 1000"))
+	l := newLab(t, spin(), shell("calm", "exec sleep 1000"))
 	ctx := testContext(t)
 	if err := l.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "rest of the calm", func() bool {
+		tasks, err := newLooker().restless("calm", l.byName["calm"].cg.path, watching)
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", l.state("calm").PID))
+		return len(tasks) == 0 && err == nil && string(comm) == "sleep\n"
+	})
 	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancel()
 	var se *SettleError
@@ -527,9 +555,9 @@ func TestSettleNamesWhoSpins(t *testing.T) {
 }
 
 func TestSettleOff(t *testing.T) {
-	spin := helperSpec("spin", "spin")
-	spin.Settle = "off"
-	l := newLab(t, spin)
+	s := spin()
+	s.Settle = "off"
+	l := newLab(t, s)
 	ctx := testContext(t)
 	if err := errors.Join(l.Start(ctx), l.Settle(ctx), l.Freeze(ctx)); err != nil {
 		t.Fatal(err)
