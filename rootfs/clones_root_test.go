@@ -112,13 +112,19 @@ func listen(t *testing.T) {
 	t.Cleanup(func() { l.Close() })
 }
 
-// reach connects; the listener's backlog answers.
+// reach connects; the listener's backlog answers. An IPv6 address is unreachable until a worker of the kernel's has made its
+// route (addrconf_dad_work, net/ipv6/addrconf.c).
 func reach(t *testing.T, from, to int, ip netip.Addr) {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", netip.AddrPortFrom(ip, clonePort).String(), 20*time.Second)
-	if err != nil {
-		t.Errorf("%d to %d: %v", from, to, err)
-		return
+	for end := time.Now().Add(patience); ; {
+		c, err := net.DialTimeout("tcp", netip.AddrPortFrom(ip, clonePort).String(), patience)
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(end) {
+			t.Errorf("%d to %d: %v", from, to, err)
+			return
+		}
 	}
-	c.Close()
 }

@@ -172,7 +172,7 @@ func TestFreezeIsUndone(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	must(t, f.Thaw())
-	for deadline := time.Now().Add(10 * time.Second); isFrozen(t, a) || isFrozen(t, b); {
+	for deadline := time.Now().Add(patience); isFrozen(t, a) || isFrozen(t, b); {
 		if time.Now().After(deadline) {
 			t.Fatal("frozen too late, and left so")
 		}

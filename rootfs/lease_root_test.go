@@ -65,7 +65,7 @@ func guestMain() {
 		word, argument, _ := strings.Cut(in.Text(), " ")
 		switch word {
 		case "await":
-			ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 			err = s.Await(ctx)
 			cancel()
 		case "hold":
@@ -247,13 +247,14 @@ func TestLeaseFromDnsmasq(t *testing.T) {
 
 	// Held, nothing is said; then the same lease is prolonged at once, by its server.
 	g.do("hold")
-	before := strings.Count(serverLog(t, log), "DHCPREQUEST")
+	requests, discoveries := strings.Count(serverLog(t, log), "DHCPREQUEST"), strings.Count(serverLog(t, log), "DHCPDISCOVER")
 	if w = g.do("look"); w.Addresses[0] != first {
 		t.Errorf("held, it has %v", w.Addresses)
 	}
 	g.release(log)
-	if now := strings.Count(serverLog(t, log), "DHCPREQUEST"); now != before+1 || strings.Count(serverLog(t, log), "DHCPDISCOVER") != 1 {
-		t.Errorf("%d requests after %d:\n%s", now, before, serverLog(t, log))
+	// More than one of each is a server that took its time, and was asked again.
+	if now := strings.Count(serverLog(t, log), "DHCPREQUEST"); now <= requests || strings.Count(serverLog(t, log), "DHCPDISCOVER") != discoveries {
+		t.Errorf("%d requests after %d, or %d discoveries and more:\n%s", now, requests, discoveries, serverLog(t, log))
 	}
 
 	// A copy with a MAC of its own has nothing, and asks as one that never had.
@@ -322,8 +323,9 @@ func TestRoutersFromDnsmasq(t *testing.T) {
 			}
 			if tt.name == "managed" || tt.name == "rapid" {
 				g.do("hold")
-				g.release(log) // renewed at once
-				if strings.Count(serverLog(t, log), "DHCPSOLICIT") != 2 {
+				before := strings.Count(serverLog(t, log), "DHCPSOLICIT") // more than one where the server took its time
+				g.release(log)                                            // renewed at once
+				if strings.Count(serverLog(t, log), "DHCPSOLICIT") <= before {
 					t.Errorf("no renewal:\n%s", serverLog(t, log))
 				}
 			}

@@ -35,6 +35,9 @@ func MMDS(i *Interface, path string) ([]byte, error) {
 	}
 	var b []byte
 	if err = c.SetLink(l.Index, rtnl.LinkChange{Up: true}); err == nil {
+		_, err = settledLinks(c) // or the first question is lost, and the next one asked a second later
+	}
+	if err == nil {
 		b, err = mmds(c, l, path)
 	}
 	if err != nil {
