@@ -80,11 +80,10 @@ func (c *tool) machines() (pids []int) {
 // awaitNoMachines waits for the kernel to have ended what a killed command leaves.
 func (c *tool) awaitNoMachines() {
 	c.t.Helper()
-	for range 200 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if len(c.machines()) == 0 {
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	c.t.Errorf("still running: %v", c.machines())
 }

@@ -106,11 +106,10 @@ func (l *libvirt) daemon() {
 		cmd.Process.Signal(syscall.SIGTERM)
 		cmd.Wait()
 	})
-	for range 300 {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if _, err := l.try("version"); err == nil {
 			return
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	out, err := l.try("version")
 	l.t.Fatalf("libvirtd does not answer: %v\n%s", err, out)
@@ -226,7 +225,7 @@ func (l *libvirt) awaitRunning() {
 		if err == nil && strings.Contains(out, `"state":"running"`) {
 			return
 		}
-		if time.Since(begin) > 2*time.Minute {
+		if time.Since(begin) > 4*time.Minute {
 			l.t.Fatalf("the guest does not come up: %v\n%s", err, out)
 		}
 	}
@@ -238,7 +237,7 @@ func (l *libvirt) awaitEnd() {
 		if out, _ := l.try("list", "--name"); out == "" {
 			return
 		}
-		if time.Since(begin) > time.Minute {
+		if time.Since(begin) > 3*time.Minute {
 			l.t.Fatal("the guest does not shut down")
 		}
 	}

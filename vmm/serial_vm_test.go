@@ -64,13 +64,15 @@ func testSerial(t *testing.T, config Config) {
 // serialIdle: a port without a host polls as readable for ever; the guest must sleep all the same.
 func serialIdle(t *testing.T, ctx context.Context, vm *VM) {
 	c := dial(t, ctx, vm)
+	begin := time.Now()
 	before := ranOf(t, ctx, c)
 	c.Close()
 	time.Sleep(2 * time.Second) // the time is the test: nothing must happen in it
 	after := ranOf(t, ctx, dial(t, ctx, vm))
-	t.Logf("in 2 s without a host: %d context switches, %d us of CPU", after.Switches-before.Switches, after.US-before.US)
-	if after.Switches-before.Switches > 1000 {
-		t.Errorf("%d context switches: the port is spun on", after.Switches-before.Switches)
+	took := time.Since(begin) // on a busy machine the questions take as long
+	t.Logf("in %v without a host: %d context switches, %d us of CPU", took, after.Switches-before.Switches, after.US-before.US)
+	if float64(after.Switches-before.Switches) > 500*took.Seconds() {
+		t.Errorf("%d context switches in %v: the port is spun on", after.Switches-before.Switches, took)
 	}
 }
 
@@ -98,8 +100,15 @@ func serialReconnects(t *testing.T, ctx context.Context, vm *VM) {
 		conn.Close()
 	}
 	t.Logf("1000 reconnects: %v", time.Since(begin))
-	if after := ranOf(t, ctx, dial(t, ctx, vm)); after.Goroutines > before.Goroutines+5 {
-		t.Errorf("%d goroutines in the guest, %d before", after.Goroutines, before.Goroutines)
+	c = dial(t, ctx, vm)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // what the last clients asked may still run
+		after := ranOf(t, ctx, c)
+		if after.Goroutines <= before.Goroutines+5 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines in the guest, %d before", after.Goroutines, before.Goroutines)
+		}
 	}
 }
 

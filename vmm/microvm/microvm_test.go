@@ -48,7 +48,7 @@ func TestFlow(t *testing.T) {
 			log := filepath.Join(t.TempDir(), "log")
 			t.Setenv("FAKE_LOG", log)
 			output := filepath.Join(t.TempDir(), "snapshot")
-			m, err := Bake(t.Context(), BakeConfig{Kind: kind, Program: self, Machine: machine(t), Output: output, Timeout: 20 * time.Second})
+			m, err := Bake(t.Context(), BakeConfig{Kind: kind, Program: self, Machine: machine(t), Output: output, Timeout: time.Minute})
 			if err != nil {
 				t.Fatalf("%v\n%s", err, read(log))
 			}
@@ -56,7 +56,7 @@ func TestFlow(t *testing.T) {
 				t.Errorf("%+v", m)
 			}
 			for i := range 2 {
-				k, err := StartClone(t.Context(), CloneConfig{Snapshot: output, Program: self, Tap: fmt.Sprint("tap", i+1), Identity: vmm.Identity{Hostname: "a"}, Timeout: 20 * time.Second})
+				k, err := StartClone(t.Context(), CloneConfig{Snapshot: output, Program: self, Tap: fmt.Sprint("tap", i+1), Identity: vmm.Identity{Hostname: "a"}, Timeout: time.Minute})
 				if err != nil {
 					t.Fatalf("%v\n%s", err, read(log))
 				}
