@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"rouse/config"
 	"rouse/rootfs/image"
@@ -152,7 +151,7 @@ func TestRootFilesystems(t *testing.T) {
 
 func ended(t *testing.T, vm *vmm.VM) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
 	defer cancel()
 	select {
 	case <-vm.Exited():

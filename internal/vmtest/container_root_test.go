@@ -105,7 +105,7 @@ func TestContainer(t *testing.T) {
 name = "main"
 exec = ["/bin/sleep", "1000"]
 `)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var c *control.Client
 	for err := error(nil); c == nil; c, err = control.DialUnix(ctx, socket) {
@@ -125,9 +125,9 @@ exec = ["/bin/sleep", "1000"]
 		}
 	}
 	var r control.WaitResult
-	do("rouse-wait", map[string]any{"states": []string{"running"}, "timeout-ms": 30000}, &r)
+	do("rouse-wait", map[string]any{"states": []string{"running"}, "timeout-ms": 120000}, &r)
 	do("rouse-resumed", map[string]any{"generation": "copy-1", "identity": map[string]any{"hostname": "copy"}}, nil)
-	do("rouse-wait", map[string]any{"states": []string{"running", "held"}, "timeout-ms": 30000}, &r)
+	do("rouse-wait", map[string]any{"states": []string{"running", "held"}, "timeout-ms": 120000}, &r)
 	report := Report(t, r.Report)
 	if r.Status.Generation != 1 || r.Status.Gate != "open" || report.Outcome != "open" {
 		t.Errorf("generation %d, gate %s, report %+v", r.Status.Generation, r.Status.Gate, report)

@@ -64,7 +64,7 @@ func testDrain(t *testing.T, series string, seed uint64) {
 	dice := rand.New(rand.NewPCG(seed, 2))
 	crowd := newCrowd(t, l, dice)
 	for round := range 3 {
-		time.Sleep(time.Duration(300+dice.IntN(1500)) * time.Millisecond) // the moment of the quiesce
+		time.Sleep(handOver + time.Duration(300+dice.IntN(1500))*time.Millisecond) // the moment of the quiesce
 		restless := round == 1
 		if !restless {
 			time.AfterFunc(time.Duration(dice.IntN(800))*time.Millisecond, func() { crowd.rest.Store(true) })
@@ -346,7 +346,7 @@ func (u *caller) listen(t *testing.T) {
 }
 
 // handOver is how long before the quiesce a frame must have been given to QEMU to be in the guest for sure.
-const handOver = 300 * time.Millisecond
+const handOver = 1500 * time.Millisecond
 
 // check compares what a clone's server says with what the clients and the wire know. Nothing moves meanwhile: the
 // guest is stopped, and what was on the wire has landed.

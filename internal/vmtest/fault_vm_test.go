@@ -354,7 +354,7 @@ func checkLaw(t testing.TB, r quiesce.Report) {
 // services all run again.
 func (f *faulty) services(name string) {
 	f.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		var all []service.Status
 		f.g.Do("rouse-services", nil, &all)
 		down := slices.DeleteFunc(all, func(s service.Status) bool { return s.State == service.Running })

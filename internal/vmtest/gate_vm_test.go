@@ -392,10 +392,10 @@ func TestFirewallInGuest(t *testing.T) {
 
 [[service]]
 name = "tests"
-exec = ["/tests", "-test.v", "-test.timeout=500s"]
+exec = ["/tests", "-test.v", "-test.timeout=700s"]
 env = ["CI=1", "GATE_MACHINE=1", "GATE_WANT=nftables+tc", "PATH=/bin"]
 oneshot = true
-ready-timeout = "10m"
+ready-timeout = "15m"
 restart = "never"
 `+everything, files)
 		checkTests(t, img, "tests")

@@ -228,7 +228,7 @@ func visit(t *testing.T, port uint16, s *sessions) (random, key string, resumed 
 	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "localhost",
 		MaxVersion: tls.VersionTLS12, ClientSessionCache: s}}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Timeout: 30 * time.Second, Transport: transport}
+	client := &http.Client{Timeout: 2 * time.Minute, Transport: transport}
 	resp, err := client.Get(fmt.Sprintf("https://127.0.0.1:%d/random", port))
 	if err != nil {
 		t.Fatal(err)

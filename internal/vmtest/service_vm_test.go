@@ -30,10 +30,10 @@ func busybox(t *testing.T) string {
 // uses each pid several times.
 const serviceTests = `[[service]]
 name = "tests"
-exec = ["/bin/busybox", "sh", "-c", "/bin/busybox --install -s /bin && mkdir -p /tmp /usr/share /var/lib /var/tmp && echo 1500 >/proc/sys/kernel/pid_max && exec /tests -test.v -test.timeout=300s"]
+exec = ["/bin/busybox", "sh", "-c", "/bin/busybox --install -s /bin && mkdir -p /tmp /usr/share /var/lib /var/tmp && echo 1500 >/proc/sys/kernel/pid_max && exec /tests -test.v -test.timeout=700s"]
 env = ["PATH=/bin", "TMPDIR=/tmp", "ROUSE_FLOOD=4000"]
 oneshot = true
-ready-timeout = "10m"
+ready-timeout = "15m"
 restart = "never"
 ` + everything
 
@@ -60,7 +60,7 @@ func TestServiceInGuest(t *testing.T) {
 func followTests(t *testing.T, g *Guest) []string {
 	t.Helper()
 	var lines []string
-	for deadline := time.Now().Add(6 * time.Minute); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+	for deadline := time.Now().Add(4 * Timeout); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
 		g.Do("rouse-log", map[string]any{"service": "tests", "lines": 1000}, &lines)
 		if n := len(lines); n > 0 && (lines[n-1] == "PASS" || lines[n-1] == "FAIL" || strings.HasPrefix(lines[n-1], "exit status")) {
 			return lines

@@ -57,7 +57,7 @@ func TestBootAndPowerOff(t *testing.T) {
 		_ = g.Try("guest-shutdown", map[string]string{"mode": "powerdown"}, nil) // the answer may not come any more
 		select {
 		case <-vm.Exited():
-		case <-time.After(time.Minute):
+		case <-time.After(Timeout):
 			t.Error("QEMU still runs")
 		}
 		if text := Console(vm); strings.Contains(text, "Kernel panic") {
@@ -78,7 +78,7 @@ func TestBadConfigurationPowersOff(t *testing.T) {
 			vm := Boot(t, lab.Image(t, "6.12", tt.text, nil), nil)
 			select {
 			case <-vm.Exited():
-			case <-time.After(time.Minute):
+			case <-time.After(Timeout):
 				t.Fatal("the guest goes on")
 			}
 			text := Console(vm)
@@ -105,8 +105,8 @@ const everything = `capabilities = [
 // the device that the kernel at hand allows, and the drain with its diag modules.
 func TestInGuest(t *testing.T) {
 	tests := map[string]struct{ args, env string }{
-		"sysgenid": {`"-test.timeout=200s"`, ""},
-		"sockdiag": {`"-test.timeout=400s"`, `"SOCKDIAG_OWN_MACHINE=1"`},
+		"sysgenid": {`"-test.timeout=600s"`, ""},
+		"sockdiag": {`"-test.timeout=600s"`, `"SOCKDIAG_OWN_MACHINE=1"`},
 	}
 	for name, tt := range tests {
 		for _, series := range Kernels {
@@ -118,7 +118,7 @@ name = "tests"
 exec = ["/tests", "-test.v", %s]
 env = [%s]
 oneshot = true
-ready-timeout = "10m"
+ready-timeout = "15m"
 restart = "never"
 %s`, tt.args, tt.env, everything))
 			})
@@ -142,7 +142,7 @@ func testInGuest(t *testing.T, series, name, configuration string) {
 // serviceDone waits until a oneshot service has ended, one way or the other.
 func serviceDone(t *testing.T, g *Guest, name string) service.Status {
 	t.Helper()
-	for deadline := time.Now().Add(3 * Timeout); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(4 * Timeout); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		var all []service.Status
 		g.Do("rouse-services", nil, &all)
 		for _, s := range all {

@@ -237,7 +237,7 @@ func Talk(t testing.TB, vm *vmm.VM) *Guest {
 
 // Try executes a command.
 func (g *Guest) Try(command string, args, result any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	return g.c.Do(ctx, command, args, result)
 }
@@ -254,7 +254,7 @@ func (g *Guest) Do(command string, args, result any) {
 func (g *Guest) Wait(states ...string) (control.Status, quiesce.Report) {
 	g.t.Helper()
 	var r control.WaitResult
-	g.Do("rouse-wait", map[string]any{"states": states, "timeout-ms": 50000}, &r)
+	g.Do("rouse-wait", map[string]any{"states": states, "timeout-ms": 180000}, &r)
 	return r.Status, Report(g.t, r.Report)
 }
 
@@ -289,7 +289,7 @@ type Browser struct {
 // Browse makes a client for the server behind a host port.
 func Browse(port uint16) *Browser {
 	b := &Browser{url: fmt.Sprintf("https://127.0.0.1:%d/", port)}
-	b.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+	b.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the example's certificate is made at its start
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			b.dials++
