@@ -200,7 +200,7 @@ func (l *lab) bus(ctx context.Context, n int) (path string, end func(), err erro
 		_ = daemon.Process.Kill()
 		_ = daemon.Wait()
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if conn, err := net.Dial("unix", path); err == nil {
 			conn.Close()
 			return path, end, nil

@@ -174,7 +174,7 @@ func (w *web) resume(ctx context.Context) error {
 
 // answer asks until there is an answer.
 func answer(ctx context.Context, vm *vmm.VM) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	forwards, err := vm.Forwards(ctx)
 	if err != nil {

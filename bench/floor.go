@@ -189,7 +189,7 @@ func (p *floorProcess) round(times int) (took map[string]float64, names []string
 // end lets the process clean up, for so long as that may take.
 func (p *floorProcess) end() {
 	p.in.Close()
-	kill := time.AfterFunc(15*time.Second, func() { _ = p.cmd.Process.Kill() })
+	kill := time.AfterFunc(time.Minute, func() { _ = p.cmd.Process.Kill() })
 	_ = p.cmd.Wait()
 	kill.Stop()
 }
@@ -210,7 +210,7 @@ func cgroup2Mount() (string, error) {
 // endCgroup removes what a worker that did not end well has left.
 func endCgroup(path string) error {
 	_ = os.WriteFile(filepath.Join(path, "cgroup.kill"), []byte("1"), 0)
-	for range 100 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		for _, pattern := range []string{"/*/*/", "/*/", "/"} {
 			dirs, _ := filepath.Glob(path + pattern)
 			for _, d := range dirs {
@@ -220,7 +220,6 @@ func endCgroup(path string) error {
 		if _, err := os.Stat(path); os.IsNotExist(err) {
 			return nil
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	return fmt.Errorf("remove %s: processes are still in it", path)
 }

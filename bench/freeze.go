@@ -102,14 +102,14 @@ func (l *lab) freezeGuest(ctx context.Context, r *Record, kind string, services 
 
 // askRouse quiesces and releases a guest from outside. How long that took is in rouse's reports, by the guest's clock.
 func (l *lab) askRouse(ctx context.Context, r *Record, vm *vmm.VM, services int, filesystems string) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	client, err := vm.Control(ctx)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	if err := client.Do(ctx, "rouse-wait", map[string]any{"states": []string{"running"}, "timeout-ms": 120000}, nil); err != nil {
+	if err := client.Do(ctx, "rouse-wait", map[string]any{"states": []string{"running"}, "timeout-ms": 300000}, nil); err != nil {
 		return err
 	}
 	for _, text := range strings.Split(filesystems, ",") {

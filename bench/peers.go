@@ -247,7 +247,7 @@ func (l *lab) counting(ctx context.Context) []string {
 
 // console waits for the probe's last line.
 func (l *lab) console(ctx context.Context, vm *vmm.VM) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
 		text, err := os.ReadFile(vm.Console())
