@@ -47,7 +47,7 @@ func flowOptions(cfg config.Config, log func(string, ...any)) quiesce.Options {
 		SettleTimeout:  time.Duration(cfg.Quiesce.SettleTimeout),
 		FreezeTimeout:  time.Duration(cfg.Quiesce.FreezeTimeout),
 		SyncTimeout:    30 * time.Second,
-		AdjustTimeout:  10 * time.Second,
+		AdjustTimeout:  30 * time.Second, // milliseconds of work, but the host may be overcommitted or paused
 		WatcherTimeout: time.Duration(cfg.Adjust.Timeout),
 		Watchdog:       time.Duration(cfg.Quiesce.Watchdog),
 		Leftovers:      quiesce.Policy(cfg.Quiesce.Leftovers),
