@@ -98,6 +98,8 @@ func closeAll(files ...*os.File) {
 // its pipes for ever.
 const outputPatience = time.Second
 
+const pipeSize = 64 << 10 // pipe(7)
+
 // collect fills e in until the program has ended and all of its output is there.
 func collect(e *control.Execution, p *service.Process, out, diag *pipe, limit int) {
 	var both sync.WaitGroup
@@ -127,15 +129,23 @@ func collect(e *control.Execution, p *service.Process, out, diag *pipe, limit in
 	}
 }
 
-// drain reads to the end and keeps the first bytes. (io.Copy knows splice and its like: 13 KB of /init.)
+// drain reads to the end and keeps the first bytes. (io.Copy knows splice and its like: 13 KB of /init.) At its deadline it takes
+// what is in the pipe, for on a busy machine it may be late itself, and no more, for others may go on filling it.
 func drain(f *os.File, limit int) (kept []byte, more bool) {
 	buf := make([]byte, 4096)
-	for {
-		n, err := f.Read(buf)
+	late, rest := false, pipeSize
+	for rest > 0 {
+		n, err := service.ReadOr(f, buf, late)
+		if late {
+			rest -= n
+		} else if errors.Is(err, os.ErrDeadlineExceeded) {
+			late, err = true, nil
+		}
 		fits := min(n, limit-len(kept))
 		kept, more = append(kept, buf[:fits]...), more || fits < n
 		if err != nil { // what came before it counts
 			return kept, more
 		}
 	}
+	return kept, more
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"rouse/control"
 	"rouse/service"
@@ -52,5 +54,43 @@ func TestRemote(t *testing.T) {
 	}
 	if _, err := startRemote(reaper, nil, control.ExecRequest{Path: "/no/such/program", Capture: true, Input: []byte("x")}); err == nil {
 		t.Error("started what there is not")
+	}
+}
+
+// Who comes late to a pipe takes what is in it, and no more, although somebody goes on filling it.
+func TestDrainIsLate(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := w.WriteString("said in time"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if kept, more := drain(r, 100); string(kept) != "said in time" || more {
+		t.Errorf("%q, %v", kept, more)
+	}
+	done := make(chan struct{})
+	defer func() {
+		w.Close()
+		<-done
+	}()
+	go func() {
+		defer close(done)
+		for flood := make([]byte, 4096); ; {
+			if _, err := w.Write(flood); err != nil {
+				return
+			}
+		}
+	}()
+	if err := r.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if kept, _ := drain(r, 100); len(kept) > 100 {
+		t.Errorf("%d bytes kept", len(kept))
 	}
 }

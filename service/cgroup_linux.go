@@ -51,6 +51,16 @@ func (c *cgroup) fd() int { return int(c.dir.Fd()) }
 
 func (c *cgroup) close() { c.dir.Close() }
 
+// checkThawed refuses a cgroup that somebody has frozen: a child would stop before its exec, and with it the thread that
+// waits for that, which on a single processor is all of PID 1. Our own freezing is done to the parent of all.
+func (c *cgroup) checkThawed() error {
+	const knob = "/cgroup.freeze"
+	if state, err := readKernel(c.path + knob); err == nil && len(state) > 0 && state[0] == '1' {
+		return fmt.Errorf("cgroup %s was frozen by somebody else: nothing can start in it (echo 0 > %s)", c.path, c.path+knob)
+	}
+	return nil
+}
+
 // remove deletes the directory and those below it; it fails while a process is inside.
 func (c *cgroup) remove() error {
 	if c == nil { // never made

@@ -28,6 +28,9 @@ func (u *unit) command(argv []string, cg *cgroup, extra []string) (*Command, err
 	if err != nil {
 		return nil, about("working directory", u.spec.Dir, err)
 	}
+	if err := cg.checkThawed(); err != nil {
+		return nil, err
+	}
 	return &Command{
 		Path: path, Args: argv, Env: env, Dir: u.spec.Dir,
 		SysProcAttr: &syscall.SysProcAttr{

@@ -140,6 +140,26 @@ func TestUnaskedAnswer(t *testing.T) {
 }
 
 // Hooks of the machine, the words of the folder, other users, and the order of it all.
+// A hook of a cgroup that somebody has frozen is refused with the cure, at once; thawed by it, the hook runs.
+func TestHookOfFrozenCgroup(t *testing.T) {
+	s := shell("s", "exec sleep 1000")
+	s.BeforeSnapshot = []Hook{{Exec: []string{"sh", "-c", "echo ran"}}}
+	l := newLab(t, s)
+	if err := l.Start(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	knob := filepath.Join(l.byName["s"].hookCg.path, "cgroup.freeze")
+	for _, state := range []string{"1", "0"} {
+		if err := os.WriteFile(knob, []byte(state), 0); err != nil {
+			t.Fatal(err)
+		}
+		res, err := l.Hooks(testContext(t), BeforeSnapshot)
+		if state == "0" && (err != nil || len(res) != 1 || res[0].Output != "ran\n") || state == "1" && (err == nil || !strings.Contains(err.Error(), knob)) {
+			t.Errorf("frozen %s: %+v, %v", state, res, err)
+		}
+	}
+}
+
 func TestHookOrder(t *testing.T) {
 	dir := publicDir(t)
 	path := filepath.Join(dir, "10-a")

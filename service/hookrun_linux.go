@@ -101,7 +101,7 @@ func readTail(r *os.File, limit int) []byte {
 	buf := make([]byte, 0, 2*limit)
 	late := false
 	for {
-		n, err := readOr(r, buf[len(buf):cap(buf)], late)
+		n, err := ReadOr(r, buf[len(buf):cap(buf)], late)
 		buf = buf[:len(buf)+n]
 		if errors.Is(err, os.ErrDeadlineExceeded) && !late {
 			// On a busy machine we may be late ourselves: what is in the pipe counts.
@@ -116,8 +116,8 @@ func readTail(r *os.File, limit int) []byte {
 	}
 }
 
-// readOr reads like r.Read, or, if late, only what is there.
-func readOr(r *os.File, p []byte, late bool) (n int, err error) {
+// ReadOr reads like r.Read, or, if late, only what is there, with io.EOF for nothing.
+func ReadOr(r *os.File, p []byte, late bool) (n int, err error) {
 	if !late {
 		return r.Read(p)
 	}

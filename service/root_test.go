@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -211,8 +213,12 @@ func TestFreezeWithNothingToFreeze(t *testing.T) {
 	}
 }
 
-// TestStartIntoFrozenCgroup shows that a child which cannot come to its exec does not hold up the reaping.
+// TestStartIntoFrozenCgroup shows that a child which cannot come to its exec does not hold up the reaping. No garbage is
+// collected meanwhile: that would have to stop the thread that is with the child, and everything with it. So what asks for a start
+// refuses a frozen cgroup beforehand, and this is for what freezes just then.
 func TestStartIntoFrozenCgroup(t *testing.T) {
+	runtime.GC()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	cg, err := makeCgroup(filepath.Join(cgroup2(t), "ice"))
 	if err != nil {
 		t.Fatal(err)
@@ -220,6 +226,9 @@ func TestStartIntoFrozenCgroup(t *testing.T) {
 	defer cg.close()
 	if err := os.WriteFile(filepath.Join(cg.path, "cgroup.freeze"), []byte("1"), 0); err != nil {
 		t.Fatal(err)
+	}
+	if err := cg.checkThawed(); err == nil || !strings.Contains(err.Error(), cg.path+"/cgroup.freeze") {
+		t.Errorf("%v, want the file that thaws it", err)
 	}
 	testReaper.mu.Lock()
 	testReaper.patience = 20 * time.Millisecond
