@@ -74,15 +74,22 @@ func withLog() genid.Options {
 	return o
 }
 
-// idle prints what PID 1 has cost while nothing happened, over 10 seconds.
+// idle prints what PID 1 has cost while nothing happened, over 4 seconds.
 func idle() {
 	fmt.Println("begun")
 	time.Sleep(5 * time.Second) // the boot's last work
-	began, before := time.Now(), spent()
-	time.Sleep(10 * time.Second)
-	took, after := time.Since(began), spent()
+	// The least of three: where the host takes a processor away meanwhile, Go's monitor naps and wakes until it is back.
+	var took time.Duration
+	var least cost
+	for n := range 3 {
+		began, before := time.Now(), spent()
+		time.Sleep(4 * time.Second)
+		if c := spent().since(before); n == 0 || c.switches < least.switches {
+			took, least = time.Since(began), c
+		}
+	}
 	fmt.Printf("idle seconds=%.3f cpu-us=%d switches=%d ticks=%d threads=%d\n", took.Seconds(),
-		(after.runNS-before.runNS)/1000, after.switches-before.switches, after.ticks-before.ticks, after.threads)
+		least.runNS/1000, least.switches, least.ticks, least.threads)
 }
 
 // cost is the sum over the threads of PID 1.
@@ -91,6 +98,10 @@ type cost struct {
 	switches uint64 // context switches, voluntary or not
 	threads  int
 	ticks    uint64 // utime and stime of /proc/1/stat
+}
+
+func (c cost) since(before cost) cost {
+	return cost{c.runNS - before.runNS, c.switches - before.switches, c.threads, c.ticks - before.ticks}
 }
 
 func spent() cost {
