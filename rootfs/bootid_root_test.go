@@ -65,6 +65,9 @@ func TestBootID(t *testing.T) {
 	if got := readBootID(t); got != kernels {
 		t.Errorf("the kernel's was changed: %q, want %q", got, kernels)
 	}
+	if err := b.Set(MachineID([16]byte{1})); err == nil || !strings.Contains(err.Error(), "unmounted") {
+		t.Errorf("set where nobody sees it: %v", err)
+	}
 	if err := (BootID{}).Set(MachineID([16]byte{1})); err == nil {
 		t.Error("set without a cover")
 	}

@@ -68,7 +68,7 @@ func CoverBootID() (BootID, error) {
 	return BootID{f}, err
 }
 
-// Set makes the boot id read as id, 32 digits, as a machine id.
+// Set makes the boot id read as id, 32 digits, as a machine id. It is an error if somebody has unmounted the file since.
 func (b BootID) Set(id string) error {
 	if err := CheckMachineID(id); err != nil {
 		return err
@@ -76,8 +76,13 @@ func (b BootID) Set(id string) error {
 	if b.file == nil {
 		return errors.New("the kernel's boot id is not covered")
 	}
-	_, err := b.file.WriteAt([]byte(bootID(id)+"\n"), 0)
-	return err
+	if _, err := b.file.WriteAt([]byte(bootID(id)+"\n"), 0); err != nil {
+		return err
+	}
+	if !sameFile(copyOf(kernelBootID), kernelBootID) {
+		return fmt.Errorf("%s is the kernel's: somebody has unmounted the file over it", kernelBootID)
+	}
+	return nil
 }
 
 // WriteSystemFile replaces the file at path atomically. Where that cannot be, because path is a mount point (a container's
