@@ -35,7 +35,7 @@ func TestInterfacesAgreeWithNet(t *testing.T) {
 		}
 		return
 	}
-	t.Skip("the machine's interfaces change all the time")
+	t.Fatal("the machine's interfaces changed in each of 100 comparisons")
 }
 
 func netInterfaces(t *testing.T) (all []string) {
