@@ -88,6 +88,11 @@ func (f Frame) From(mac net.HardwareAddr) bool {
 	return len(f.Data) >= 14 && bytes.Equal(f.Data[6:12], mac)
 }
 
+// String is what a reader needs to tell which frame it is: when it was seen, how long it is, its beginning.
+func (f Frame) String() string {
+	return fmt.Sprintf("%v %d bytes %x", f.Time, len(f.Data), f.Data[:min(len(f.Data), 80)])
+}
+
 // IsIP says that the frame holds IPv4 or IPv6.
 func (f Frame) IsIP() bool { return f.etherType() == typeIPv4 || f.etherType() == typeIPv6 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +17,12 @@ import (
 
 // TestCycles snapshots a clone, clones the snapshot, and so on: nothing of a resume may stay in init.
 func TestCycles(t *testing.T) {
-	img := faultImage(t, faultConfiguration)
+	// Without the exception that faults need: what it lets through, neighbour discovery for one, would leave a copy early.
+	before, after, ok := strings.Cut(faultConfiguration, gateException)
+	if !ok {
+		t.Fatal("the configuration has no exception")
+	}
+	img := faultImage(t, before+after)
 	out := filepath.Join(t.TempDir(), "0")
 	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
@@ -87,7 +93,7 @@ func silentUntilOpen(t *testing.T, g *Guest, pcap string) {
 		}
 		lead := time.Duration(detail["announced-ns"].(float64) - detail["opened-ns"].(float64))
 		if early, err := capture.BeforeRelease(frames, capture.GuestMAC, lead); err != nil || len(early) > 0 {
-			t.Errorf("%d frames before the release, %v", len(early), err)
+			t.Errorf("%d frames before the release: %v, %v", len(early), early, err)
 		}
 	}
 }

@@ -58,6 +58,12 @@ var faults = []struct{ name, do, undo string }{
 	{"panic of PID 1", "panic", ""},
 }
 
+// gateException lets the agent be talked to while the gate is shut.
+const gateException = `[[gate.allow]]
+protocol = "tcp"
+port = 7000
+`
+
 const faultConfiguration = `hostname = "faults"
 
 [[interface]]
@@ -72,10 +78,7 @@ freeze-timeout = "2s"
 [adjust]
 timeout = "400ms"
 
-[[gate.allow]]
-protocol = "tcp"
-port = 7000
-
+` + gateException + `
 [[service]]
 name = "agent"
 exec = ["/chaos", "agent"]

@@ -224,7 +224,7 @@ func checkSilence(t *testing.T, c *vmm.Clone) {
 		lead := time.Duration(detail["announced-ns"].(float64) - detail["opened-ns"].(float64))
 		early, err := capture.BeforeRelease(frames, capture.GuestMAC, lead)
 		if err != nil || len(early) > 0 {
-			t.Errorf("clone %d: %d frames before the release, %v", c.Index, len(early), err)
+			t.Errorf("clone %d: %d frames before the release: %v, %v", c.Index, len(early), early, err)
 		}
 		return
 	}

@@ -241,7 +241,7 @@ func checkSilence(all []*facts) (Check, error) {
 		if err != nil {
 			return k, err
 		}
-		n, err := early(frames, f.clone.Report)
+		sooner, err := early(frames, f.clone.Report)
 		if errors.Is(err, capture.ErrNoRelease) {
 			k.Values = append(k.Values, "no release seen")
 			k.Verdict, k.Says = Fail, "the capture shows no announcement of an opened gate, so that nobody can say what left before"
@@ -250,15 +250,15 @@ func checkSilence(all []*facts) (Check, error) {
 		if err != nil {
 			return k, err
 		}
-		k.Values = append(k.Values, fmt.Sprint(n))
-		if n > 0 {
-			k.Verdict, k.Says = Fail, "frames left before the gate opened"
+		k.Values = append(k.Values, fmt.Sprint(len(sooner)))
+		if len(sooner) > 0 {
+			k.Verdict, k.Says = Fail, fmt.Sprintf("frames left before the gate opened, those of gate.allow among them; the first: %v", sooner[0])
 		}
 	}
 	return k, nil
 }
 
-func early(frames []capture.Frame, report json.RawMessage) (int, error) {
+func early(frames []capture.Frame, report json.RawMessage) ([]capture.Frame, error) {
 	for _, p := range phases(report) {
 		var d struct {
 			Opened    int64 `json:"opened-ns"`
@@ -267,8 +267,7 @@ func early(frames []capture.Frame, report json.RawMessage) (int, error) {
 		if p.Name != "open" || json.Unmarshal(p.Detail, &d) != nil || d.Opened == 0 {
 			continue
 		}
-		before, err := capture.BeforeRelease(frames, capture.GuestMAC, time.Duration(d.Announced-d.Opened))
-		return len(before), err
+		return capture.BeforeRelease(frames, capture.GuestMAC, time.Duration(d.Announced-d.Opened))
 	}
-	return 0, capture.ErrNoRelease
+	return nil, capture.ErrNoRelease
 }
