@@ -252,7 +252,7 @@ func checkSilence(all []*facts) (Check, error) {
 		}
 		k.Values = append(k.Values, fmt.Sprint(len(sooner)))
 		if len(sooner) > 0 {
-			k.Verdict, k.Says = Fail, fmt.Sprintf("frames left before the gate opened, those of gate.allow among them; the first: %v", sooner[0])
+			k.Verdict, k.Says = Fail, fmt.Sprintf("frames left before the gate opened (what gate.allow lets through counts too); the first: %v", sooner[0])
 		}
 	}
 	return k, nil
